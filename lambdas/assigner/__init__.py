@@ -1,0 +1,1 @@
+"""Discovery: give each Thing a slot, then publish the assignment."""

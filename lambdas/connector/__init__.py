@@ -1,0 +1,1 @@
+"""One slot's parcels to ThingWorx."""

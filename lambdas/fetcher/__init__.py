@@ -1,0 +1,1 @@
+"""Discovery: which Things are tagged, and which properties they have."""

@@ -1,0 +1,1 @@
+"""Kinesis records to parcels on slot queues."""

@@ -1,0 +1,1 @@
+"""Discovery: open slot queues and start connectors."""

@@ -1,0 +1,74 @@
+"""Every error the functions raise on purpose.
+
+    ConnectorError
+    ├── SettingError            a setting is missing or malformed: names it and the form it must have
+    ├── Conflict                a conditional write lost: somebody else changed the item first
+    ├── RegistryUnavailable     Redis can't answer now
+    ├── MalformedParcel         a queue message that is no parcel this version can read
+    └── ThingworxError
+        ├── ThingworxUnavailable    no answer, 429, 503: the platform may answer later
+        ├── ThingworxRefused        app key refused, redirect, HTML, bad certificate: needs a person
+        └── ThingworxCallFailed     one call failed with a status and a reason
+
+Step Functions sees the class names; the state machines' Retry clauses name them.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "Conflict",
+    "ConnectorError",
+    "MalformedParcel",
+    "RegistryUnavailable",
+    "SettingError",
+    "ThingworxCallFailed",
+    "ThingworxError",
+    "ThingworxRefused",
+    "ThingworxUnavailable",
+]
+
+
+class ConnectorError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class SettingError(ConnectorError):
+    """A setting is missing or malformed; the message names it and the form it must have."""
+
+
+class Conflict(ConnectorError):  # noqa: N818 - the field's word for a lost conditional write
+    """A conditional write lost: the item changed since it was read."""
+
+
+class RegistryUnavailable(ConnectorError):  # noqa: N818 - read as a state, like the SDKs' own
+    """Redis can't answer now; the caller keeps its input and tries again."""
+
+
+class MalformedParcel(ConnectorError):  # noqa: N818 - names the thing that is wrong
+    """A queue message that is no parcel this version can read."""
+
+
+class ThingworxError(ConnectorError):
+    """Base of what can go wrong with the platform."""
+
+
+class ThingworxUnavailable(ThingworxError):  # noqa: N818 - read as a state, like the SDKs' own
+    """No answer, 429 or 503: the same call may succeed later."""
+
+
+class ThingworxRefused(ThingworxError):  # noqa: N818 - read as a state, like the SDKs' own
+    """The platform won't talk to us as configured: app key, URL or certificate; needs a person."""
+
+
+class ThingworxCallFailed(ThingworxError):  # noqa: N818 - read as a state, like the SDKs' own
+    """One call failed.
+
+    Attributes:
+        status: HTTP status of the answer.
+        reason: excerpt of the body, at most 300 characters.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(f"ThingWorx answered {status}: {reason}")
+        self.status = status
+        self.reason = reason

@@ -1,0 +1,119 @@
+"""The parcel: one SQS message carrying many readings of one lane (docs/reference/data-formats.md).
+
+Encoding is deterministic (sorted keys, no clock, no random), so that a router batch tried twice
+sends the same bytes and SQS drops the second copy by its content.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from lambdas.shared.errors import MalformedParcel
+from lambdas.shared.shape import Shape, shape_from_pairs, to_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = ["MAX_BYTES", "Parcel", "Reading", "decode", "encode", "lane_of"]
+
+#: Bytes of one message, and of all messages of one SendMessageBatch call: the queues are created
+#: with this limit, and SQS bills FIFO requests in steps of 64 KiB.
+MAX_BYTES = 262_144
+
+_VERSION = 1
+
+
+class Reading(NamedTuple):
+    """One Thing's values at one time, already converted to their base types.
+
+    Attributes:
+        thing: Thing name.
+        time: milliseconds since 1970, UTC.
+        id: `{shard number}:{sequence number}:{index}`, unique in the stack.
+        shape: id of the shape that explains `values`.
+        values: property name -> value; never empty.
+    """
+
+    thing: str
+    time: int
+    id: str
+    shape: str
+    values: Mapping[str, Any]
+
+
+class Parcel(NamedTuple):
+    """What `decode` found in a message."""
+
+    readings: list[Reading]
+    shapes: dict[str, Shape]
+
+
+def lane_of(thing: str, lanes: int) -> int:
+    """Lane of a Thing in a slot with `lanes` lanes; the same for ever, in every process."""
+    return zlib.crc32(thing.encode()) % lanes
+
+
+def encode(readings: Sequence[Reading], shapes: Mapping[str, Shape]) -> bytes:
+    """Body of the message for `readings`, which must all be of one lane.
+
+    Args:
+        readings: in the order in which they must be delivered.
+        shapes: at least the shapes that `readings` name; only their used properties are sent.
+    """
+    used: dict[str, set[str]] = {}
+    for reading in readings:
+        used.setdefault(reading.shape, set()).update(reading.values)
+    body = {
+        "v": _VERSION,
+        "shapes": {
+            shape: to_pairs({name: shapes[shape][name] for name in names}) for shape, names in used.items()
+        },
+        "readings": [list(reading) for reading in readings],
+    }
+    return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+
+
+def decode(body: str | bytes) -> Parcel:
+    """Readings and shapes of a message.
+
+    Raises:
+        MalformedParcel: the message is no parcel of a known version.
+    """
+    try:
+        document = orjson.loads(body)
+        version = document["v"]
+        if version != _VERSION:
+            raise MalformedParcel(f"parcel of version {version!r}; this release reads version {_VERSION}")
+        readings = [_reading(entry) for entry in document["readings"]]
+        shapes: dict[str, Shape] = {
+            name: shape_from_pairs(pairs) for name, pairs in document["shapes"].items()
+        }
+        _check_explained(readings, shapes)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MalformedParcel(f"not a parcel: {type(error).__name__}: {error}") from error
+    return Parcel(readings, shapes)
+
+
+def _reading(entry: Any) -> Reading:
+    thing, time, reading_id, shape, values = entry
+    well_formed = (
+        isinstance(thing, str)
+        and isinstance(time, int)
+        and isinstance(reading_id, str)
+        and isinstance(shape, str)
+        and isinstance(values, dict)
+    )
+    if not well_formed:
+        raise TypeError("a reading is [thing, time, id, shape, values]")
+    return Reading(thing, time, reading_id, shape, values)
+
+
+def _check_explained(readings: Iterable[Reading], shapes: Mapping[str, Shape]) -> None:
+    for reading in readings:
+        shape = shapes[reading.shape]
+        for name in reading.values:
+            if name not in shape:
+                raise KeyError(f"property {name} of {reading.thing} is in no shape")
