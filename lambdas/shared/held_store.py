@@ -1,0 +1,220 @@
+"""The held store: readings that can't go on now, one DynamoDB item each (docs/reference/data-formats.md).
+
+What is stored is bounded by two daily allowances, one for each Thing and state and one for the whole
+stack. Readings beyond them are dropped, and the caller is told how many. Keys come from the reading
+alone: holding a reading twice leaves one item. Allowances count attempts, so a retry after a failure
+may use some of the day's allowance twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from itertools import islice
+from random import uniform
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from lambdas.shared.dynamo import to_item
+from lambdas.shared.errors import ConnectorError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+__all__ = ["PAYLOAD_BYTES", "HeldReading", "HeldStore", "HeldStoreUnavailable"]
+
+#: Bytes of a payload that are stored; an item may have 400 KB in all.
+PAYLOAD_BYTES = 300 * 1024
+
+_VERSION = 1
+_DETAIL_CHARACTERS = 1000
+_TOPIC_CHARACTERS = 1024
+_BATCH = 25  # the most that BatchWriteItem takes
+_ATTEMPTS = 6
+_FIRST_PAUSE_SECONDS = 0.05
+_CONCURRENCY = 8
+_DAY_SECONDS = 86_400
+_TOTAL = "allowance#total"
+
+
+class HeldStoreUnavailable(ConnectorError):  # noqa: N818 - read as a state, like RegistryUnavailable
+    """DynamoDB kept leaving items unwritten; the caller keeps its input and tries again."""
+
+
+class HeldReading(NamedTuple):
+    """One reading to hold, or the part of it that was refused.
+
+    Attributes:
+        state: why it is here: Thing unknown, never deliverable as it is, or not deliverable now.
+        thing: Thing name, empty when there is none.
+        time: milliseconds since 1970, UTC.
+        id: reading id, unique in the stack.
+        reason: a code, for example `not_json`.
+        detail: a sentence for a person; stored up to 1,000 characters.
+        topic: MQTT topic, empty when unknown.
+        payload: the original bytes; stored up to `PAYLOAD_BYTES`.
+        values: a parcel's converted values as JSON, when `parked`.
+    """
+
+    state: Literal["unrouted", "rejected", "parked"]
+    thing: str
+    time: int
+    id: str
+    reason: str
+    detail: str
+    topic: str
+    payload: bytes | None = None
+    values: str | None = None
+
+
+class HeldStore:
+    """Writes the held table.
+
+    Args:
+        table_name: the held table.
+        client: boto3 DynamoDB client; it is used from several threads at once.
+        days: how long an item is kept.
+        per_thing_per_day: items of one Thing and state that a UTC day takes.
+        per_day: items of all Things and states that a UTC day takes.
+        clock: seconds since 1970.
+        sleep: pauses for so many seconds.
+    """
+
+    def __init__(
+        self,
+        table_name: str,
+        client: DynamoDBClient,
+        *,
+        days: int,
+        per_thing_per_day: int,
+        per_day: int,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._table = table_name
+        self._client = client
+        self._days = days
+        self._per_thing_per_day = per_thing_per_day
+        self._per_day = per_day
+        self._clock = clock
+        self._sleep = sleep
+        self._today = ""
+        self._used_up: set[str] = set()
+
+    def hold(self, items: Sequence[HeldReading]) -> dict[str, int]:
+        """Store `items`; of those beyond an allowance the first stay and the rest are dropped.
+
+        Returns:
+            How many were dropped, by their `reason`; empty when all are stored.
+
+        Raises:
+            HeldStoreUnavailable: some weren't written after several attempts.
+            botocore.exceptions.ClientError: DynamoDB refused.
+            botocore.exceptions.BotoCoreError: DynamoDB didn't answer.
+        """
+        unique = {(_pk(item), _sk(item)): item for item in items}
+        if not unique:
+            return {}
+        now = self._clock()
+        self._start_day(now)
+        with ThreadPoolExecutor(_CONCURRENCY) as pool:
+            kept = self._allowed(list(unique.values()), pool, now)
+            expires = int(now) + self._days * _DAY_SECONDS
+            requests = [{"PutRequest": {"Item": _item(item, expires)}} for item in kept]
+            list(pool.map(self._write, _chunks(requests)))
+        dropped = Counter(item.reason for item in unique.values())
+        dropped.subtract(item.reason for item in kept)
+        return dict(+dropped)
+
+    def _start_day(self, now: float) -> None:
+        today = datetime.fromtimestamp(now, UTC).date().isoformat()
+        if today != self._today:
+            self._today = today
+            self._used_up = set()
+
+    def _allowed(self, items: list[HeldReading], pool: ThreadPoolExecutor, now: float) -> list[HeldReading]:
+        if _TOTAL in self._used_up:
+            return []
+        by_allowance: dict[str, list[HeldReading]] = {}
+        for item in items:
+            by_allowance.setdefault(f"allowance#{_pk(item)}", []).append(item)
+
+        def granted(entry: tuple[str, list[HeldReading]]) -> list[HeldReading]:
+            allowance, wanted = entry
+            return wanted[: self._take(allowance, len(wanted), self._per_thing_per_day, now)]
+
+        kept = [item for group in pool.map(granted, by_allowance.items()) for item in group]
+        return kept[: self._take(_TOTAL, len(kept), self._per_day, now)]
+
+    def _take(self, allowance: str, wanted: int, limit: int, now: float) -> int:
+        """How many of `wanted` are left of an allowance; nothing is written once it is used up."""
+        if wanted == 0 or allowance in self._used_up:
+            return 0
+        answer = self._client.update_item(
+            TableName=self._table,
+            Key=to_item({"pk": allowance, "sk": self._today}),
+            UpdateExpression="ADD #used :wanted SET #expires = :expires",
+            ExpressionAttributeNames={"#used": "used", "#expires": "expires"},
+            ExpressionAttributeValues=to_item({":wanted": wanted, ":expires": int(now) + 2 * _DAY_SECONDS}),
+            ReturnValues="UPDATED_NEW",
+        )
+        used = int(answer["Attributes"]["used"]["N"])
+        if used >= limit:
+            self._used_up.add(allowance)
+        return max(0, min(wanted, limit - (used - wanted)))
+
+    def _write(self, requests: list[Any]) -> None:
+        pending = {self._table: requests}
+        for pause in _pauses():
+            answer = self._client.batch_write_item(RequestItems=pending)
+            pending = answer.get("UnprocessedItems", {})
+            if not pending:
+                return
+            self._sleep(pause)
+        left = sum(len(entries) for entries in pending.values())
+        raise HeldStoreUnavailable(f"{left} items of {self._table} unwritten after {_ATTEMPTS} attempts")
+
+
+def _pk(item: HeldReading) -> str:
+    return f"{item.state}#{item.thing or '-'}"
+
+
+def _sk(item: HeldReading) -> str:
+    return f"{item.time:013d}#{item.id}"
+
+
+def _item(item: HeldReading, expires: int) -> dict[str, Any]:
+    payload, detail = item.payload, item.detail[:_DETAIL_CHARACTERS]
+    if payload is not None and len(payload) > PAYLOAD_BYTES:
+        detail = f"{detail} (the first {PAYLOAD_BYTES} of {len(payload)} bytes are stored)"
+        payload = payload[:PAYLOAD_BYTES]
+    return to_item(
+        {
+            "pk": _pk(item),
+            "sk": _sk(item),
+            "v": _VERSION,
+            "thing": item.thing or None,
+            "reason": item.reason,
+            "detail": detail,
+            "topic": item.topic[:_TOPIC_CHARACTERS] or None,
+            "time": item.time,
+            "payload": payload,
+            "values": item.values,
+            "expires": expires,
+        }
+    )
+
+
+def _chunks(requests: Iterable[Any]) -> Iterator[list[Any]]:
+    remaining = iter(requests)
+    while chunk := list(islice(remaining, _BATCH)):
+        yield chunk
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds to wait after each attempt: doubling, with full jitter."""
+    for attempt in range(_ATTEMPTS):
+        yield uniform(0, _FIRST_PAUSE_SECONDS * 2**attempt)

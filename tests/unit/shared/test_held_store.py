@@ -1,0 +1,250 @@
+"""What the held store keeps, what it drops, and how it takes DynamoDB's refusals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from lambdas.shared.held_store import PAYLOAD_BYTES, HeldReading, HeldStore, HeldStoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+TABLE = "held"
+NOON = 1_767_268_800.0  # 2026-01-01T12:00:00Z
+DAY = 86_400
+
+
+@pytest.fixture
+def client() -> Iterator[DynamoDBClient]:
+    with mock_aws():
+        client = boto3.client(
+            "dynamodb", region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
+        )
+        client.create_table(
+            TableName=TABLE,
+            BillingMode="PAY_PER_REQUEST",
+            KeySchema=[
+                {"AttributeName": "pk", "KeyType": "HASH"},
+                {"AttributeName": "sk", "KeyType": "RANGE"},
+            ],
+            AttributeDefinitions=[
+                {"AttributeName": "pk", "AttributeType": "S"},
+                {"AttributeName": "sk", "AttributeType": "S"},
+            ],
+        )
+        yield client
+
+
+class Clock:
+    """A clock that stands at noon until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Unwilling:
+    """A client that leaves the second half of each batch unprocessed, so many times."""
+
+    def __init__(self, client: DynamoDBClient, times: int) -> None:
+        self._client = client
+        self.times = times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def batch_write_item(self, RequestItems: dict[str, list[Any]]) -> dict[str, Any]:  # noqa: N803 - boto3's
+        """Write the first half, or all of them once it is willing."""
+        if not self.times:
+            self._client.batch_write_item(RequestItems=RequestItems)
+            return {"UnprocessedItems": {}}
+        self.times -= 1
+        entries = RequestItems[TABLE]
+        done = entries[: len(entries) // 2]
+        if done:
+            self._client.batch_write_item(RequestItems={TABLE: done})
+        return {"UnprocessedItems": {TABLE: entries[len(done) :]}}
+
+
+def make_store(client: Any, **changes: Any) -> HeldStore:
+    options: dict[str, Any] = {
+        "days": 14,
+        "per_thing_per_day": 1000,
+        "per_day": 1_000_000,
+        "clock": Clock(),
+        "sleep": lambda _seconds: None,
+    }
+    return HeldStore(TABLE, client, **(options | changes))
+
+
+def reading(number: int, thing: str = "pump-1", **changes: Any) -> HeldReading:
+    base = HeldReading(
+        state="unrouted",
+        thing=thing,
+        time=1_700_000_000_000 + number,
+        id=f"0:{number}:0",
+        reason="unknown_thing",
+        detail="no Thing of this name is registered",
+        topic=f"dt/{thing}",
+        payload=b'{"temp": 1}',
+    )
+    return base._replace(**changes)
+
+
+def stored(client: DynamoDBClient, prefix: str = "") -> list[dict[str, Any]]:
+    pages = client.get_paginator("scan").paginate(TableName=TABLE)
+    items = [item for page in pages for item in page["Items"]]
+    return [
+        item
+        for item in items
+        if item["pk"]["S"].startswith(prefix) and (prefix or not item["pk"]["S"].startswith("allowance#"))
+    ]
+
+
+def test_an_item_holds_what_is_documented(client: DynamoDBClient) -> None:
+    assert make_store(client).hold([reading(7)]) == {}
+    assert stored(client) == [
+        {
+            "pk": {"S": "unrouted#pump-1"},
+            "sk": {"S": "1700000000007#0:7:0"},
+            "v": {"N": "1"},
+            "thing": {"S": "pump-1"},
+            "reason": {"S": "unknown_thing"},
+            "detail": {"S": "no Thing of this name is registered"},
+            "topic": {"S": "dt/pump-1"},
+            "time": {"N": "1700000000007"},
+            "payload": {"B": b'{"temp": 1}'},
+            "expires": {"N": str(int(NOON) + 14 * DAY)},
+        }
+    ]
+
+
+def test_a_reading_without_a_thing_is_filed_under_a_dash(client: DynamoDBClient) -> None:
+    make_store(client).hold([reading(1, thing="", state="rejected", topic="")])
+    (item,) = stored(client)
+    assert item["pk"]["S"] == "rejected#-"
+    assert "thing" not in item
+    assert "topic" not in item
+
+
+def test_times_sort_as_text(client: DynamoDBClient) -> None:
+    make_store(client).hold([reading(1), reading(2, time=5)])
+    answer = client.query(
+        TableName=TABLE,
+        KeyConditionExpression="pk = :pk",
+        ExpressionAttributeValues={":pk": {"S": "unrouted#pump-1"}},
+    )
+    assert [item["time"]["N"] for item in answer["Items"]] == ["5", "1700000000001"]
+
+
+def test_parked_values_are_kept_as_json(client: DynamoDBClient) -> None:
+    make_store(client).hold([reading(1, state="parked", payload=None, values='{"temp":1.0}')])
+    (item,) = stored(client)
+    assert item["values"] == {"S": '{"temp":1.0}'}
+    assert "payload" not in item
+
+
+def test_many_readings_take_many_batches_and_none_is_missing(client: DynamoDBClient) -> None:
+    items = [reading(number, thing=f"pump-{number % 7}") for number in range(130)]
+    assert make_store(client).hold(items) == {}
+    assert {item["sk"]["S"] for item in stored(client)} == {
+        f"{1_700_000_000_000 + n}#0:{n}:0" for n in range(130)
+    }
+
+
+def test_holding_a_reading_twice_leaves_one_item(client: DynamoDBClient) -> None:
+    store = make_store(client)
+    store.hold([reading(1), reading(1)])
+    store.hold([reading(1)])
+    assert len(stored(client)) == 1
+
+
+def test_items_left_unprocessed_are_written_again(client: DynamoDBClient) -> None:
+    pauses: list[float] = []
+    store = make_store(Unwilling(client, times=3), sleep=pauses.append)
+    store.hold([reading(number) for number in range(20)])
+    assert len(stored(client)) == 20
+    assert len(pauses) == 3
+
+
+def test_a_table_that_never_takes_all_is_an_error_and_not_a_loss(client: DynamoDBClient) -> None:
+    store = make_store(Unwilling(client, times=1000))
+    with pytest.raises(HeldStoreUnavailable, match="unwritten"):
+        store.hold([reading(number) for number in range(3)])
+
+
+def test_a_thing_beyond_its_allowance_keeps_its_first_readings_and_the_rest_is_counted(
+    client: DynamoDBClient,
+) -> None:
+    store = make_store(client, per_thing_per_day=5)
+    assert store.hold([reading(number) for number in range(3)]) == {}
+    late = [reading(number, reason="later") for number in range(3, 9)]
+    assert store.hold([*late, reading(100, thing="pump-2")]) == {"later": 4}
+    assert sorted(item["time"]["N"] for item in stored(client, "unrouted#pump-1")) == [
+        str(1_700_000_000_000 + number) for number in range(5)
+    ]
+    assert len(stored(client, "unrouted#pump-2")) == 1
+
+
+def test_each_state_of_a_thing_has_its_own_allowance(client: DynamoDBClient) -> None:
+    store = make_store(client, per_thing_per_day=1)
+    assert store.hold([reading(1), reading(2, state="rejected")]) == {}
+    assert len(stored(client)) == 2
+
+
+def test_all_things_share_the_total_allowance(client: DynamoDBClient) -> None:
+    store = make_store(client, per_day=4)
+    assert store.hold([reading(number, thing=f"pump-{number}") for number in range(6)]) == {
+        "unknown_thing": 2
+    }
+    assert len(stored(client)) == 4
+    assert store.hold([reading(7, thing="pump-7")]) == {"unknown_thing": 1}
+
+
+def test_several_stores_share_the_allowances_of_the_table(client: DynamoDBClient) -> None:
+    assert make_store(client, per_thing_per_day=3).hold([reading(1), reading(2)]) == {}
+    assert make_store(client, per_thing_per_day=3).hold([reading(3), reading(4)]) == {"unknown_thing": 1}
+
+
+def test_a_new_day_brings_new_allowances(client: DynamoDBClient) -> None:
+    clock = Clock()
+    store = make_store(client, per_thing_per_day=1, clock=clock)
+    assert store.hold([reading(1), reading(2)]) == {"unknown_thing": 1}
+    clock.now += DAY
+    assert store.hold([reading(3)]) == {}
+
+
+def test_allowances_expire_too(client: DynamoDBClient) -> None:
+    make_store(client).hold([reading(1)])
+    allowances = stored(client, "allowance#")
+    assert {item["pk"]["S"] for item in allowances} == {"allowance#unrouted#pump-1", "allowance#total"}
+    assert {item["sk"]["S"] for item in allowances} == {"2026-01-01"}
+    assert {item["expires"]["N"] for item in allowances} == {str(int(NOON) + 2 * DAY)}
+
+
+def test_a_used_up_allowance_costs_no_further_write(client: DynamoDBClient) -> None:
+    store = make_store(client, per_thing_per_day=1)
+    store.hold([reading(1), reading(2)])
+    used = stored(client, "allowance#unrouted#")
+    store.hold([reading(3)])
+    assert stored(client, "allowance#unrouted#") == used
+
+
+def test_a_huge_payload_is_cut_and_the_detail_says_so(client: DynamoDBClient) -> None:
+    make_store(client).hold([reading(1, payload=b"x" * (PAYLOAD_BYTES + 1), detail="d" * 5000)])
+    (item,) = stored(client)
+    assert len(item["payload"]["B"]) == PAYLOAD_BYTES
+    assert f"of {PAYLOAD_BYTES + 1} bytes are stored" in item["detail"]["S"]
+    assert len(item["detail"]["S"]) < 1100
+
+
+def test_nothing_to_hold_asks_nothing_of_dynamodb() -> None:
+    assert make_store(object()).hold([]) == {}
