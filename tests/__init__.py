@@ -1,0 +1,1 @@
+"""Tests: promises of the product, by what they cost to run."""

@@ -1,0 +1,1 @@
+"""Logic alone, without stores or network."""

@@ -1,0 +1,56 @@
+"""AWS in memory (moto): clients, and the tables, buckets and names the functions expect."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+from unittest import mock
+
+import boto3
+from moto import mock_aws
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+__all__ = ["CONTROL_TABLE", "REGION", "aws", "create_control_table"]
+
+REGION = "us-east-1"
+CONTROL_TABLE = "demo-control"
+
+_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": REGION,
+}
+
+
+@contextlib.contextmanager
+def aws() -> Iterator[None]:
+    """An empty AWS account in memory, for the boto3 clients made inside."""
+    with mock.patch.dict(os.environ, _CREDENTIALS), mock_aws():
+        yield
+
+
+def create_control_table() -> DynamoDBClient:
+    """The control table as Terraform makes it."""
+    client = boto3.client("dynamodb")
+    client.create_table(
+        TableName=CONTROL_TABLE,
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk", "slot")],
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": "by_slot",
+                "KeySchema": [
+                    {"AttributeName": "slot", "KeyType": "HASH"},
+                    {"AttributeName": "pk", "KeyType": "RANGE"},
+                ],
+                "Projection": {"ProjectionType": "ALL"},
+            }
+        ],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    return client
