@@ -26,6 +26,7 @@ __all__ = ["RestClient"]
 
 _TRY_LATER = frozenset({408, 425, 429, 502, 503, 504})
 _EXCERPT = 300
+_MARKUP = re.compile(r"<(script|style).*?</\1>|<[^>]+>", re.DOTALL | re.IGNORECASE)
 _HEADERS = {
     "Accept": "application/json",
     "Content-Type": "application/json",
@@ -51,8 +52,7 @@ class RestClient:
         self._app_key = app_key
         self._timeouts = timeouts
         self._session = requests.Session()
-        # Neither cookies nor ~/.netrc may put other credentials beside the application key.
-        self._session.trust_env = True
+        # An explicit no-op: otherwise requests would send credentials it finds in ~/.netrc.
         self._session.auth = _no_auth
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections)
         self._session.mount("https://", adapter)

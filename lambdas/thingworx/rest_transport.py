@@ -59,19 +59,16 @@ class RestTransport:
 
     def _push(self, thing: str, rows: Sequence[ValueRow]) -> None:
         parameters = {"values": named_vtq(rows)}
-        known = self._service.get(thing)
-        if known:
-            self._client.service("Things", thing, known, parameters)
-            return
+        known = self._service.get(thing, _REMOTE)
         try:
-            self._client.service("Things", thing, _REMOTE, parameters)
+            self._client.service("Things", thing, known, parameters)
+            self._service[thing] = known
         except ThingworxCallFailed as error:
             if not _service_is_missing(error):
                 raise
-            self._client.service("Things", thing, _LOCAL, parameters)
-            self._service[thing] = _LOCAL
-        else:
-            self._service[thing] = _REMOTE
+            other = _LOCAL if known == _REMOTE else _REMOTE
+            self._client.service("Things", thing, other, parameters)
+            self._service[thing] = other
 
 
 def _service_is_missing(error: ThingworxCallFailed) -> bool:

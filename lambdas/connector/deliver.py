@@ -1,0 +1,238 @@
+"""Readings to the platform: grouped by Thing, tried again, parked or rejected, always counted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import orjson
+
+from lambdas.connector.gate import Gate, backoff
+from lambdas.connector.outcome import Outcome, Verdict, outcome_of
+from lambdas.connector.recent import RecentIds
+from lambdas.shared.errors import MalformedParcel, ThingworxError
+from lambdas.shared.held_store import HeldReading
+from lambdas.shared.observability import logger
+from lambdas.shared.parcel import Parcel, Reading, decode
+from lambdas.thingworx.infotable import ValueRow
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Sequence
+
+    from lambdas.connector.slot_queue import Message
+    from lambdas.connector.stop import Stop
+    from lambdas.shared.held_store import HeldStore
+    from lambdas.thingworx.transport import Transport
+
+__all__ = ["Delivery"]
+
+#: Rows of one call: bounds a request's size and the time one Thing takes.
+_ROWS_PER_CALL = 1000
+
+
+_HeldState = Literal["rejected", "parked"]
+
+
+class _Entry(NamedTuple):
+    reading: Reading
+    rows: list[ValueRow]
+
+
+class Delivery:
+    """Settles readings: each ends delivered, recognised as a repeat, or in the held store.
+
+    Args:
+        transport: way to the platform.
+        held: store for what can't go on.
+        stop: gives up waiting work.
+        owns: whether this connector still owns its slot; asked before each push.
+        concurrency: Things pushed at once.
+        thing_retry_seconds: how long one Thing's failing call is tried before it is parked, and how
+            long a parked Thing's later readings follow it before it is tried again.
+        counters: what happened, by name.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        held: HeldStore,
+        *,
+        stop: Stop,
+        owns: Callable[[], bool],
+        concurrency: int,
+        thing_retry_seconds: float,
+        counters: Counter[str],
+    ) -> None:
+        self._transport = transport
+        self._held = held
+        self._stop = stop
+        self.owns = owns
+        self._window = asyncio.Semaphore(concurrency)
+        self._retry_seconds = thing_retry_seconds
+        self._counters = counters
+        self._recent = RecentIds()
+        self._parked: dict[str, tuple[float, Verdict]] = {}
+        self.gate = Gate(stop)
+
+    async def settle(self, messages: Sequence[Message]) -> None:
+        """Settle all readings of one lane's messages, given in queue order.
+
+        Raises:
+            Stopped: the connector gives up; what is not settled must stay in the queue.
+        """
+        by_thing: dict[str, list[_Entry]] = {}
+        for message in messages:
+            try:
+                parcel = decode(message.body)
+            except MalformedParcel as error:
+                await self._set_aside(message, error)
+                continue
+            for entry in _entries(parcel):
+                by_thing.setdefault(entry.reading.thing, []).append(entry)
+        async with asyncio.TaskGroup() as tasks:
+            for thing, entries in by_thing.items():
+                tasks.create_task(self._settle_thing(thing, entries))
+
+    async def _settle_thing(self, thing: str, entries: list[_Entry]) -> None:
+        fresh = [entry for entry in entries if entry.reading.id not in self._recent]
+        self._count("duplicate", len(entries) - len(fresh))
+        for batch in _batches(fresh):
+            await self._settle_batch(thing, batch)
+
+    async def _settle_batch(self, thing: str, batch: list[_Entry]) -> None:
+        rows = [row for entry in batch for row in entry.rows]
+        verdict = self._still_parked(thing)
+        if verdict is None:
+            verdict = await self._push(thing, rows)
+        if verdict is None:
+            self._parked.pop(thing, None)
+            self._count("delivered", len(batch))
+            self._counters["values_delivered"] += len(rows)
+            for entry in batch:
+                self._recent.add(entry.reading.id)
+            return
+        state: _HeldState = "rejected" if verdict.outcome is Outcome.REJECT else "parked"
+        if state == "parked" and thing not in self._parked:
+            self._parked[thing] = (time.monotonic() + self._retry_seconds, verdict)
+        await self._hold([_held(entry.reading, state, verdict.reason) for entry in batch])
+
+    def _still_parked(self, thing: str) -> Verdict | None:
+        until, verdict = self._parked.get(thing, (0.0, None))
+        if time.monotonic() < until:
+            return verdict
+        self._parked.pop(thing, None)
+        return None
+
+    async def _push(self, thing: str, rows: list[ValueRow]) -> Verdict | None:
+        """Push until it is decided; None = the platform took the rows."""
+        first_failure: float | None = None
+        delays = backoff()
+        while True:
+            await self._gate_passed()
+            try:
+                async with self._window:
+                    self._check_owner()
+                    await self._transport.push(thing, rows)
+            except ThingworxError as error:
+                verdict = outcome_of(error)
+                self._counters["push_failed"] += 1
+                if verdict.outcome is Outcome.WAIT:
+                    self.gate.failed(str(error))
+                    continue
+                first_failure = first_failure or time.monotonic()
+                spent = time.monotonic() - first_failure
+                if verdict.outcome is Outcome.RETRY and spent < self._retry_seconds:
+                    await self._stop.pause(next(delays))
+                    continue
+                logger.warning("readings set aside", thing=thing, reason=verdict.reason, detail=str(error))
+                return verdict
+            self.gate.succeeded()
+            return None
+
+    async def _gate_passed(self) -> None:
+        await self.gate.passed()
+        self._check_owner()
+
+    def _check_owner(self) -> None:
+        self._stop.check()
+        if not self.owns():
+            self._stop.abandon()
+            self._stop.check()
+
+    async def _set_aside(self, message: Message, error: MalformedParcel) -> None:
+        logger.error("parcel can't be read", message_id=message.id, reason=str(error))
+        await self._hold(
+            [
+                HeldReading(
+                    thing="-",
+                    state="rejected",
+                    time=int(time.time() * 1000),
+                    id=message.id,
+                    reason="undecodable_parcel",
+                    detail=str(error),
+                    topic="",
+                    payload=message.body.encode(),
+                )
+            ]
+        )
+
+    async def _hold(self, readings: list[HeldReading]) -> None:
+        """Write to the held store; what can't be written is not settled, so this tries on."""
+        for delay in backoff():
+            self._check_owner()
+            try:
+                dropped = await asyncio.to_thread(self._held.hold, readings)
+            except Exception as error:  # noqa: BLE001 - any failure means: not held, try again
+                logger.error("held store failed", reason=str(error))
+                await self._stop.pause(delay)
+                continue
+            lost = sum(dropped.values())
+            self._count("dropped_held_full", lost)
+            self._count(f"held_{readings[0].state}", len(readings) - lost)
+            return
+
+    def _count(self, outcome: str, readings: int) -> None:
+        self._counters[outcome] += readings
+        self._counters["taken"] += readings
+
+
+def _entries(parcel: Parcel) -> list[_Entry]:
+    return [
+        _Entry(
+            reading,
+            [
+                ValueRow(shape[name].edge, shape[name].base_type, value, reading.time)
+                for name, value in reading.values.items()
+            ],
+        )
+        for reading in parcel.readings
+        for shape in (parcel.shapes[reading.shape],)
+    ]
+
+
+def _batches(entries: list[_Entry]) -> list[list[_Entry]]:
+    """Entries in order, at most `_ROWS_PER_CALL` rows together unless one reading alone has more."""
+    batches: list[list[_Entry]] = []
+    rows = _ROWS_PER_CALL
+    for entry in entries:
+        rows += len(entry.rows)
+        if rows > _ROWS_PER_CALL:
+            batches.append([])
+            rows = len(entry.rows)
+        batches[-1].append(entry)
+    return batches
+
+
+def _held(reading: Reading, state: _HeldState, reason: str) -> HeldReading:
+    return HeldReading(
+        thing=reading.thing,
+        state=state,
+        time=reading.time,
+        id=reading.id,
+        reason=reason,
+        detail="",
+        topic="",
+        values=orjson.dumps(dict(reading.values)).decode(),
+    )

@@ -1,0 +1,124 @@
+"""Connector function: serves one slot until a successor takes over or its time ends.
+
+Event: `{"v": 1, "slot", "epoch", "token", "execution", "turn"}` from the connector state machine.
+Nothing that belongs to a slot lives at module level: a warm environment may serve another slot next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import boto3
+from botocore.config import Config
+
+from lambdas.connector.lease import Lease
+from lambdas.connector.serve import Connector, Parts
+from lambdas.connector.token import TaskToken
+from lambdas.shared.errors import ConnectorError
+from lambdas.shared.held_store import HeldStore
+from lambdas.shared.secrets import Secret
+from lambdas.shared.settings import ConnectorSettings
+from lambdas.thingworx.rest import RestClient
+from lambdas.thingworx.rest_transport import RestTransport
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_stepfunctions import SFNClient
+
+__all__ = ["handle"]
+
+_FIELDS = {"slot": str, "epoch": int, "token": str, "execution": str, "turn": int}
+
+
+class _Clients(NamedTuple):
+    dynamodb: DynamoDBClient
+    secrets: SecretsManagerClient
+    sqs: SQSClient
+    stepfunctions: SFNClient
+
+
+@cache
+def _clients() -> _Clients:
+    # The read timeout exceeds the long poll of ten seconds; the lease outlives one failed call.
+    config = Config(
+        connect_timeout=3,
+        read_timeout=20,
+        retries={"mode": "standard", "total_max_attempts": 2},
+        max_pool_connections=24,
+    )
+    return _Clients(
+        boto3.client("dynamodb", config=config),
+        boto3.client("secretsmanager", config=config),
+        boto3.client("sqs", config=config),
+        boto3.client("stepfunctions", config=config),
+    )
+
+
+@cache
+def _settings() -> ConnectorSettings:
+    return ConnectorSettings.from_env(os.environ)
+
+
+def handle(event: dict[str, Any], context: LambdaContext) -> None:
+    """Serve the slot that the event names.
+
+    Raises:
+        SettingError: a setting is missing or malformed.
+        ConnectorError: the event is not one of the connector state machine, or serving is impossible.
+    """
+    _check(event)
+    token = TaskToken(_clients().stepfunctions, event["token"])
+    try:
+        connector = _connector(event, context, token)
+    except ConnectorError as error:
+        token.fail(error)  # told at once, or the state machine would wait for a heartbeat in vain
+        raise
+    asyncio.run(connector.run())
+
+
+def _connector(event: dict[str, Any], context: LambdaContext, token: TaskToken) -> Connector:
+    settings, clients = _settings(), _clients()
+    lease = Lease(
+        clients.dynamodb,
+        settings.control_table,
+        slot=event["slot"],
+        epoch=event["epoch"],
+        owner=f"{event['execution']}/{event['turn']}/{context.aws_request_id}",
+        seconds=settings.lease_seconds,
+    )
+    rest = RestClient(
+        settings.thingworx_url,
+        Secret(clients.secrets, settings.thingworx_app_key_secret_arn),
+        timeouts=(settings.thingworx_connect_timeout_seconds, settings.thingworx_read_timeout_seconds),
+        connections=settings.delivery_concurrency,
+    )
+    held = HeldStore(
+        settings.held_table,
+        clients.dynamodb,
+        days=settings.held_days,
+        per_thing_per_day=settings.held_per_thing_per_day,
+        per_day=settings.held_per_day,
+    )
+    parts = Parts(
+        token=token,
+        lease=lease,
+        transport=RestTransport(rest, concurrency=settings.delivery_concurrency),
+        held=held,
+        sqs=clients.sqs,
+    )
+    return Connector(event["slot"], settings, parts, context.get_remaining_time_in_millis() / 1000)
+
+
+def _check(event: dict[str, Any]) -> None:
+    for name, kind in _FIELDS.items():
+        if not isinstance(event.get(name), kind):
+            raise ConnectorError(
+                f"the event has no {name} of type {kind.__name__}; "
+                "the connector is started by its state machine"
+            )

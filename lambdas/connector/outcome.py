@@ -1,0 +1,52 @@
+"""The one place that decides what becomes of readings whose push failed."""
+
+from __future__ import annotations
+
+from enum import Enum
+from http import HTTPStatus
+from typing import NamedTuple
+
+from lambdas.shared.errors import ThingworxCallFailed, ThingworxError
+
+__all__ = ["Outcome", "Verdict", "outcome_of"]
+
+
+class Outcome(Enum):
+    """What to do next."""
+
+    #: The platform serves nobody: keep everything, try until it does. SQS is the buffer.
+    WAIT = "wait"
+    #: This call failed for a reason that may pass: try again for `thing_retry_seconds`, then park.
+    RETRY = "retry"
+    #: The Thing can't take values now: to the held store, readings after it follow it there.
+    PARK = "park"
+    #: These readings can never be written as they are: to the held store, others go on.
+    REJECT = "reject"
+
+
+class Verdict(NamedTuple):
+    """An outcome with the reason that goes into the held store."""
+
+    outcome: Outcome
+    reason: str
+
+
+_BY_STATUS: dict[int, Verdict] = {
+    HTTPStatus.BAD_REQUEST: Verdict(Outcome.REJECT, "refused_as_malformed"),
+    HTTPStatus.FORBIDDEN: Verdict(Outcome.PARK, "no_permission"),
+    HTTPStatus.NOT_FOUND: Verdict(Outcome.PARK, "thing_not_found"),
+    HTTPStatus.METHOD_NOT_ALLOWED: Verdict(Outcome.PARK, "service_not_allowed"),
+    HTTPStatus.NOT_ACCEPTABLE: Verdict(Outcome.REJECT, "refused_as_malformed"),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: Verdict(Outcome.REJECT, "refused_as_too_large"),
+}
+
+
+def outcome_of(error: ThingworxError) -> Verdict:
+    """Outcome of a failed push.
+
+    A 500 is about the call, not about the server: a failing service, a disabled Thing and a bad
+    parameter all answer it, so it is tried again for a while and then parked, never waited for.
+    """
+    if not isinstance(error, ThingworxCallFailed):
+        return Verdict(Outcome.WAIT, "platform_unavailable")
+    return _BY_STATUS.get(error.status, Verdict(Outcome.RETRY, "write_failed"))

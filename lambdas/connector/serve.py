@@ -1,0 +1,298 @@
+"""One connector's life: beat, own the slot, serve it, make room for a successor, end.
+
+    STARTING -> WAITING -> SERVING -> LEAVING -> SETTLING -> ENDED
+                  |           |                     ^
+                  +-----------+---------------------+   (any reason to stop)
+
+Hand-over: well before the function's time ends the incumbent answers its token with `handover` and
+serves on; the state machine starts the successor, which asks for the slot on the lease; the incumbent
+stops receiving, settles what it holds, releases the lease, and the successor takes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from lambdas.connector.deliver import Delivery
+from lambdas.connector.drain import Drain
+from lambdas.connector.lease import LeaseLost, Taken
+from lambdas.connector.slot_queue import SlotQueue
+from lambdas.connector.stop import Stop, StopReason
+from lambdas.connector.token import TokenClosed
+from lambdas.shared.errors import ConnectorError
+from lambdas.shared.observability import count, logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_sqs import SQSClient
+
+    from lambdas.connector.lease import Lease, SlotView
+    from lambdas.connector.token import TaskToken
+    from lambdas.shared.held_store import HeldStore
+    from lambdas.shared.settings import ConnectorSettings
+    from lambdas.thingworx.transport import Transport
+
+__all__ = ["Connector", "Parts", "State"]
+
+_T = TypeVar("_T")
+
+_THREADS = 24
+_ASK_AGAIN_SECONDS = 0.5
+#: Pause between looks at the lease while leaving: the wait a successor sees.
+_LEAVING_TICK_SECONDS = 0.5
+_SETTLE_SECONDS = 8.0
+_END_MARGIN_SECONDS = 20.0
+
+
+class State(Enum):
+    """Where a connector is in its life."""
+
+    STARTING = "starting"
+    WAITING = "waiting for the slot"
+    SERVING = "serving"
+    LEAVING = "serving until a successor comes"
+    SETTLING = "settling"
+    ENDED = "ended"
+
+
+class Parts(NamedTuple):
+    """What a connector is made of; all of it belongs to this invocation alone.
+
+    Attributes:
+        token: task token of the state machine.
+        lease: lease of the slot.
+        transport: way to ThingWorx.
+        held: held store.
+        sqs: boto3 SQS client.
+    """
+
+    token: TaskToken
+    lease: Lease
+    transport: Transport
+    held: HeldStore
+    sqs: SQSClient
+
+
+class Connector:
+    """Serves one slot once.
+
+    Args:
+        slot: slot id, for logs.
+        settings: the function's settings.
+        parts: stores and clients.
+        seconds_left: time until the function is killed.
+    """
+
+    def __init__(self, slot: str, settings: ConnectorSettings, parts: Parts, seconds_left: float) -> None:
+        self._slot = slot
+        self._settings = settings
+        self._parts = parts
+        self._counters: Counter[str] = Counter()
+        self._state = State.STARTING
+        self._stop = Stop()
+        now = time.monotonic()
+        jitter = random.uniform(-settings.handover_jitter_seconds, settings.handover_jitter_seconds)
+        margin = settings.handover_before_end_seconds
+        self._handover_at = now + max(0.0, seconds_left - margin + jitter)
+        self._end_at = now + max(0.0, seconds_left - min(_END_MARGIN_SECONDS, margin / 3))
+
+    @property
+    def state(self) -> State:
+        """Where this connector is in its life."""
+        return self._state
+
+    def _enter(self, state: State) -> None:
+        self._state = state
+        logger.info("state", slot=self._slot, state=state.value)
+
+    async def run(self) -> None:
+        """Serve until there is a reason to stop, then answer the token if it is still open.
+
+        Raises:
+            Exception: what made serving impossible; the token has been answered with it.
+        """
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=_THREADS))
+        try:
+            # The first call: an event that comes late or twice finds its token closed, and ends here.
+            await asyncio.to_thread(self._parts.token.beat)
+        except TokenClosed:
+            self._stop.ask(StopReason.TOKEN_CLOSED)
+            self._enter(State.ENDED)
+            return
+        beating = asyncio.get_running_loop().create_task(self._beat())
+        try:
+            await self._own_the_slot()
+            await self._answer_at_the_end()
+        except Exception as error:
+            await self._answer(partial(self._parts.token.fail, error))
+            raise
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+            await self._parts.transport.close()
+            self._report()
+            self._enter(State.ENDED)
+
+    async def _beat(self) -> None:
+        token = self._parts.token
+        while not token.answered:
+            await asyncio.sleep(self._settings.beat_seconds)
+            if token.answered:
+                return
+            try:
+                await asyncio.to_thread(token.beat)
+            except TokenClosed:
+                # Answering closes the token too: a beat that was under way then means nothing.
+                if not token.answered:
+                    self._stop.ask(StopReason.TOKEN_CLOSED)
+                return
+            except (ClientError, BotoCoreError) as error:
+                logger.warning("heartbeat failed", slot=self._slot, reason=str(error))
+
+    async def _own_the_slot(self) -> None:
+        await self._parts.transport.open()
+        self._enter(State.WAITING)
+        if not await self._acquired():
+            return
+        try:
+            queue_url = (await asyncio.to_thread(self._parts.lease.view)).queue_url
+            if queue_url is None:
+                raise ConnectorError(f"slot {self._slot} has no queue yet; a discovery run creates it")
+            self._enter(State.SERVING)
+            logger.warning("serving", slot=self._slot, limits=self._parts.transport.limits)
+            await self._serve(queue_url)
+        finally:
+            await asyncio.to_thread(self._parts.lease.release)
+
+    async def _acquired(self) -> bool:
+        """Wait for the lease; false when there is a reason not to serve."""
+        while not self._stop.asked:
+            taken = await self._tried(self._parts.lease.acquire)
+            if taken is Taken.HELD:
+                return True
+            if taken is Taken.SUPERSEDED:
+                self._stop.ask(StopReason.SUPERSEDED)
+            elif taken is Taken.STOPPING:
+                self._stop.ask(StopReason.SLOT_STOPPING)
+            elif time.monotonic() >= self._end_at:
+                self._stop.ask(StopReason.END_OF_LIFE)
+            else:
+                await self._stop.wait_asked(_ASK_AGAIN_SECONDS)
+        return False
+
+    async def _serve(self, queue_url: str) -> None:
+        lease, settings = self._parts.lease, self._settings
+        delivery = Delivery(
+            self._parts.transport,
+            self._parts.held,
+            stop=self._stop,
+            owns=lease.valid,
+            concurrency=settings.delivery_concurrency,
+            thing_retry_seconds=settings.thing_retry_seconds,
+            counters=self._counters,
+        )
+        queue = SlotQueue(self._parts.sqs, queue_url, visibility=settings.visibility_seconds, stop=self._stop)
+        drain = Drain(
+            queue,
+            delivery,
+            stop=self._stop,
+            leaving=lambda: self._state is State.LEAVING,
+            counters=self._counters,
+        )
+        keeping = asyncio.get_running_loop().create_task(self._keep_lease())
+        try:
+            await drain.run()
+        finally:
+            # Also when receiving failed for good: nothing may be left at work behind the lease.
+            self._enter(State.SETTLING)
+            await drain.settled(_SETTLE_SECONDS)
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+    async def _keep_lease(self) -> None:
+        """Renew, hand over in time, and notice every reason to stop."""
+        lease = self._parts.lease
+        while True:
+            await asyncio.sleep(self._until_next_look())
+            if self._state is State.SERVING and time.monotonic() >= self._handover_at:
+                await self._announce_handover()
+            try:
+                slot = await self._tried(lease.renew)
+            except LeaseLost:
+                self._stop.ask(StopReason.LEASE_LOST)
+                return
+            if not lease.valid():
+                self._stop.ask(StopReason.LEASE_LOST)
+                return
+            if slot is not None:
+                self._look_at(slot)
+            if time.monotonic() >= self._end_at:
+                self._stop.ask(StopReason.END_OF_LIFE)
+            self._report()
+
+    def _until_next_look(self) -> float:
+        if self._state is State.LEAVING:
+            return _LEAVING_TICK_SECONDS
+        pause = self._settings.lease_seconds / 3
+        if self._state is State.SERVING:
+            return min(pause, max(_ASK_AGAIN_SECONDS, self._handover_at - time.monotonic()))
+        return pause
+
+    def _look_at(self, slot: SlotView) -> None:
+        if slot.state in ("stopping", "gone"):
+            self._stop.ask(StopReason.SLOT_STOPPING)
+        elif slot.successor and self._state is State.LEAVING:
+            self._stop.ask(StopReason.SUCCESSOR_READY)
+
+    async def _announce_handover(self) -> None:
+        try:
+            await asyncio.to_thread(self._parts.token.answer, "handover", "the function's time is ending")
+            await asyncio.to_thread(self._parts.lease.leave)
+        except TokenClosed:
+            self._stop.ask(StopReason.TOKEN_CLOSED)
+        except LeaseLost:
+            self._stop.ask(StopReason.LEASE_LOST)
+        except (ClientError, BotoCoreError) as error:
+            logger.warning("hand-over could not be announced, trying again", reason=str(error))
+        else:
+            self._enter(State.LEAVING)
+
+    async def _answer_at_the_end(self) -> None:
+        token, reason = self._parts.token, self._stop.reason
+        if token.answered or reason is None or reason is StopReason.TOKEN_CLOSED:
+            return
+        follow_up = "stop" if reason.ends_the_chain else "again"
+        await self._answer(partial(token.answer, follow_up, reason.value))
+
+    async def _answer(self, call: Callable[[], None]) -> None:
+        if self._parts.token.answered:
+            return
+        try:
+            await asyncio.to_thread(call)
+        except TokenClosed:
+            logger.info("nobody waits for the answer", slot=self._slot)
+        except (ClientError, BotoCoreError) as error:
+            # The missing heartbeat will tell the state machine.
+            logger.warning("answer could not be sent", slot=self._slot, reason=str(error))
+
+    async def _tried(self, call: Callable[[], _T]) -> _T | None:
+        """Result of a table call, or None when AWS failed this time: the lease's deadline decides."""
+        try:
+            return await asyncio.to_thread(call)
+        except (ClientError, BotoCoreError) as error:
+            logger.warning("control table call failed", slot=self._slot, reason=str(error))
+            return None
+
+    def _report(self) -> None:
+        count(self._settings.stack, "connector", dict(self._counters))
+        self._counters.clear()

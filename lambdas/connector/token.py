@@ -1,0 +1,73 @@
+"""The task token of the connector state machine: beats, and one answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+from botocore.exceptions import ClientError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_stepfunctions import SFNClient
+
+__all__ = ["TaskToken", "TokenClosed"]
+
+#: Step Functions' ways to say that nobody waits for this token any more.
+_CLOSED = frozenset({"TaskTimedOut", "TaskDoesNotExist", "InvalidToken"})
+_CAUSE_LIMIT = 32_768
+
+
+class TokenClosed(Exception):  # noqa: N818 - a state of the world, not a programming error
+    """The task has timed out, was stopped or was answered already."""
+
+
+class TaskToken:
+    """Answers one task token; methods block, call them from a thread.
+
+    Args:
+        client: boto3 Step Functions client.
+        token: token from the function's event.
+    """
+
+    def __init__(self, client: SFNClient, token: str) -> None:
+        self._client = client
+        self._token = token
+        self.answered = False
+
+    def beat(self) -> None:
+        """Tell the state machine that this connector is alive.
+
+        Raises:
+            TokenClosed: nobody waits any more; stop serving.
+        """
+        self._call(lambda: self._client.send_task_heartbeat(taskToken=self._token))
+
+    def answer(self, follow_up: str, reason: str) -> None:
+        """End the task: `handover`, `again` or `stop`, with a reason for people.
+
+        Raises:
+            TokenClosed: nobody waits any more.
+        """
+        output = orjson.dumps({"next": follow_up, "reason": reason}).decode()
+        self._call(lambda: self._client.send_task_success(taskToken=self._token, output=output))
+        self.answered = True
+
+    def fail(self, error: BaseException) -> None:
+        """End the task with an error, so that the state machine backs off.
+
+        Raises:
+            TokenClosed: nobody waits any more.
+        """
+        name, cause = type(error).__name__[:256], str(error)[:_CAUSE_LIMIT]
+        self._call(lambda: self._client.send_task_failure(taskToken=self._token, error=name, cause=cause))
+        self.answered = True
+
+    def _call(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _CLOSED:
+                raise TokenClosed(error.response["Error"].get("Message", "")) from error
+            raise
