@@ -1,0 +1,72 @@
+output "first_discovery_command" {
+  description = "Starts the first discovery run; later ones start by the schedule."
+  value       = "aws stepfunctions start-execution --region ${local.region} --state-machine-arn ${aws_sfn_state_machine.this["discovery"].arn}"
+}
+
+output "discovery_state_machine_arn" {
+  description = "State machine that finds Things and assigns them to slots."
+  value       = aws_sfn_state_machine.this["discovery"].arn
+}
+
+output "connector_state_machine_arn" {
+  description = "State machine that keeps one connector serving each slot."
+  value       = aws_sfn_state_machine.this["connector"].arn
+}
+
+output "ingest_stream_name" {
+  description = "Kinesis stream between the topic rules and the router."
+  value       = aws_kinesis_stream.ingest.name
+}
+
+output "ingest_errors_queue_url" {
+  description = "Queue of messages that a topic rule couldn't put into the stream."
+  value       = aws_sqs_queue.ingest_errors.url
+}
+
+output "control_table_name" {
+  description = "Table of slots, assignments and leases."
+  value       = aws_dynamodb_table.control.name
+}
+
+output "held_table_name" {
+  description = "Table of readings that can't go on now."
+  value       = aws_dynamodb_table.held.name
+}
+
+output "failure_bucket" {
+  description = "Bucket of whole batches that the router never got through."
+  value       = aws_s3_bucket.this["failures"].id
+}
+
+output "staging_bucket" {
+  description = "Bucket of the data of discovery runs."
+  value       = aws_s3_bucket.this["staging"].id
+}
+
+output "slot_queue_name_prefix" {
+  description = "How the names of the slots' queues begin; they are made at run time."
+  value       = local.slot_queue_name_prefix
+}
+
+output "function_names" {
+  description = "The Lambda functions, by part."
+  value       = { for part, function in aws_lambda_function.this : part => function.function_name }
+}
+
+output "log_group_names" {
+  description = "Log groups, by part: the functions and the two state machines."
+  value = merge(
+    { for part, group in aws_cloudwatch_log_group.function : part => group.name },
+    { for part, group in aws_cloudwatch_log_group.state_machine : "${part}-machine" => group.name },
+  )
+}
+
+output "telemetry_rule_names" {
+  description = "Topic rules, by topic filter."
+  value       = { for filter, rule in aws_iot_topic_rule.telemetry : filter => rule.name }
+}
+
+output "iot_endpoint" {
+  description = "Host that devices publish to."
+  value       = data.aws_iot_endpoint.data.endpoint_address
+}

@@ -1,0 +1,292 @@
+locals {
+  secret_statements = {
+    for name, arns in { thingworx = [var.thingworx_app_key_secret_arn], redis = var.redis_auth_secret_arn[*] } : name => flatten([
+      for arn in arns : [
+        {
+          Effect   = "Allow"
+          Action   = "secretsmanager:GetSecretValue"
+          Resource = arn
+        },
+        { # whichever key encrypts that secret, for that secret only
+          Effect   = "Allow"
+          Action   = "kms:Decrypt"
+          Resource = "arn:${local.partition}:kms:${local.region}:${local.account}:key/*"
+          Condition = { StringEquals = {
+            "kms:ViaService"                  = "secretsmanager.${local.region}.amazonaws.com"
+            "kms:EncryptionContext:SecretARN" = arn
+          } }
+        },
+      ]
+    ])
+  }
+
+  vpc_statements = [for vpc in var.vpc[*] : {
+    Effect = "Allow"
+    Action = [ # Lambda needs these on every resource to place a function in a VPC
+      "ec2:AssignPrivateIpAddresses",
+      "ec2:CreateNetworkInterface",
+      "ec2:DeleteNetworkInterface",
+      "ec2:DescribeNetworkInterfaces",
+      "ec2:DescribeSubnets",
+      "ec2:UnassignPrivateIpAddresses",
+    ]
+    Resource = "*"
+  }]
+
+  held_statements = [{
+    Effect   = "Allow"
+    Action   = ["dynamodb:BatchWriteItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
+    Resource = aws_dynamodb_table.held.arn
+  }]
+
+  control_arns = [aws_dynamodb_table.control.arn, "${aws_dynamodb_table.control.arn}/index/by_slot"]
+
+  function_statements = {
+    fetcher = concat(local.secret_statements.thingworx, [
+      {
+        Effect   = "Allow"
+        Action   = ["dynamodb:GetItem", "dynamodb:UpdateItem"]
+        Resource = aws_dynamodb_table.control.arn
+      },
+      {
+        Effect   = "Allow"
+        Action   = ["s3:GetObject", "s3:PutObject"]
+        Resource = "${aws_s3_bucket.this["staging"].arn}/*"
+      },
+    ])
+    assigner = concat(local.secret_statements.redis, local.vpc_statements, [
+      {
+        Effect = "Allow"
+        Action = [
+          "dynamodb:BatchGetItem",
+          "dynamodb:BatchWriteItem",
+          "dynamodb:ConditionCheckItem",
+          "dynamodb:DeleteItem",
+          "dynamodb:GetItem",
+          "dynamodb:PutItem",
+          "dynamodb:Query",
+          "dynamodb:Scan",
+          "dynamodb:UpdateItem",
+        ]
+        Resource = local.control_arns
+      },
+      {
+        Effect   = "Allow"
+        Action   = ["s3:GetObject", "s3:PutObject"]
+        Resource = "${aws_s3_bucket.this["staging"].arn}/*"
+      },
+      {
+        Effect   = "Allow"
+        Action   = "s3:ListBucket" # without it a missing object reads as "access denied"
+        Resource = aws_s3_bucket.this["staging"].arn
+      },
+    ])
+    scaler = [
+      {
+        Effect   = "Allow"
+        Action   = ["dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"]
+        Resource = local.control_arns
+      },
+      {
+        Effect   = "Allow"
+        Action   = ["sqs:CreateQueue", "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SetQueueAttributes", "sqs:TagQueue"]
+        Resource = local.slot_queues_arn
+      },
+      {
+        Effect   = "Allow"
+        Action   = "states:StartExecution"
+        Resource = local.connector_state_machine_arn
+      },
+    ]
+    router = concat(local.secret_statements.redis, local.vpc_statements, local.held_statements, [
+      {
+        Effect   = "Allow"
+        Action   = ["kinesis:DescribeStream", "kinesis:DescribeStreamSummary", "kinesis:GetRecords", "kinesis:GetShardIterator", "kinesis:ListShards"]
+        Resource = aws_kinesis_stream.ingest.arn
+      },
+      {
+        Effect   = "Allow"
+        Action   = "sqs:SendMessage"
+        Resource = local.slot_queues_arn
+      },
+      { # Lambda itself writes there, in the name of the function
+        Effect   = "Allow"
+        Action   = "s3:PutObject"
+        Resource = "${aws_s3_bucket.this["failures"].arn}/*"
+      },
+      {
+        Effect   = "Allow"
+        Action   = "s3:ListBucket"
+        Resource = aws_s3_bucket.this["failures"].arn
+      },
+    ])
+    connector = concat(local.secret_statements.thingworx, local.held_statements, [
+      {
+        Effect   = "Allow"
+        Action   = ["dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"]
+        Resource = local.control_arns
+      },
+      {
+        Effect   = "Allow"
+        Action   = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
+        Resource = local.slot_queues_arn
+      },
+      {
+        Effect   = "Allow"
+        Action   = ["states:SendTaskFailure", "states:SendTaskHeartbeat", "states:SendTaskSuccess"]
+        Resource = local.connector_state_machine_arn
+      },
+    ])
+  }
+
+  services = {
+    function  = "lambda.amazonaws.com"
+    rules     = "iot.amazonaws.com"
+    states    = "states.amazonaws.com"
+    scheduler = "scheduler.amazonaws.com"
+  }
+
+  trust = { for name, service in local.services : name => jsonencode({
+    Version = "2012-10-17"
+    Statement = [merge(
+      {
+        Effect    = "Allow"
+        Action    = "sts:AssumeRole"
+        Principal = { Service = service }
+      },
+      # Lambda names no source when it takes a function's role; the others act for this account only.
+      name == "function" ? {} : { Condition = { StringEquals = { "aws:SourceAccount" = local.account } } },
+    )]
+  }) }
+
+  # Delivery of logs by Step Functions can't be narrowed to a log group.
+  state_machine_log_statement = {
+    Effect = "Allow"
+    Action = [
+      "logs:CreateLogDelivery",
+      "logs:DeleteLogDelivery",
+      "logs:DescribeLogGroups",
+      "logs:DescribeResourcePolicies",
+      "logs:GetLogDelivery",
+      "logs:ListLogDeliveries",
+      "logs:PutResourcePolicy",
+      "logs:UpdateLogDelivery",
+    ]
+    Resource = "*"
+  }
+
+  state_machine_statements = {
+    discovery = [
+      {
+        Effect   = "Allow"
+        Action   = "lambda:InvokeFunction"
+        Resource = [for function in ["assigner", "fetcher", "scaler"] : aws_lambda_function.this[function].arn]
+      },
+      {
+        Effect   = "Allow"
+        Action   = "states:StartExecution"
+        Resource = local.discovery_state_machine_arn
+      },
+    ]
+    connector = [
+      {
+        Effect   = "Allow"
+        Action   = "lambda:InvokeFunction"
+        Resource = [aws_lambda_function.this["connector"].arn]
+      },
+      {
+        Effect   = "Allow"
+        Action   = "states:StartExecution"
+        Resource = local.connector_state_machine_arn
+      },
+    ]
+  }
+}
+
+# One role a function. None may create log groups: a function still running at `destroy` would bring its own back.
+resource "aws_iam_role" "function" {
+  for_each = toset(["fetcher", "assigner", "scaler", "router", "connector"])
+
+  name               = "${var.name}-${local.region}-${each.key}"
+  assume_role_policy = local.trust.function
+  tags               = var.tags
+}
+
+resource "aws_iam_role_policy" "function" {
+  for_each = local.function_statements
+
+  name = "function"
+  role = aws_iam_role.function[each.key].id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(each.value, [{
+      Effect   = "Allow"
+      Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+      Resource = "${aws_cloudwatch_log_group.function[each.key].arn}:*"
+    }])
+  })
+}
+
+resource "aws_iam_role" "rules" {
+  name               = "${var.name}-${local.region}-rules"
+  assume_role_policy = local.trust.rules
+  tags               = var.tags
+}
+
+resource "aws_iam_role_policy" "rules" {
+  name = "rules"
+  role = aws_iam_role.rules.id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Effect   = "Allow"
+        Action   = "kinesis:PutRecord"
+        Resource = aws_kinesis_stream.ingest.arn
+      },
+      {
+        Effect   = "Allow"
+        Action   = "sqs:SendMessage"
+        Resource = aws_sqs_queue.ingest_errors.arn
+      },
+    ]
+  })
+}
+
+resource "aws_iam_role" "state_machine" {
+  for_each = toset(["discovery", "connector"])
+
+  name               = "${var.name}-${local.region}-${each.key}-machine"
+  assume_role_policy = local.trust.states
+  tags               = var.tags
+}
+
+resource "aws_iam_role_policy" "state_machine" {
+  for_each = local.state_machine_statements
+
+  name = "state-machine"
+  role = aws_iam_role.state_machine[each.key].id
+  policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = concat(each.value, [local.state_machine_log_statement])
+  })
+}
+
+resource "aws_iam_role" "scheduler" {
+  name               = "${var.name}-${local.region}-scheduler"
+  assume_role_policy = local.trust.scheduler
+  tags               = var.tags
+}
+
+resource "aws_iam_role_policy" "scheduler" {
+  name = "scheduler"
+  role = aws_iam_role.scheduler.id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect   = "Allow"
+      Action   = "states:StartExecution"
+      Resource = aws_sfn_state_machine.this["discovery"].arn
+    }]
+  })
+}

@@ -1,0 +1,503 @@
+# ThingWorx
+
+variable "thingworx_url" {
+  description = "Address of the ThingWorx platform, for example https://thingworx.example.com/Thingworx. Its WebSocket form (.../Thingworx/WS) is accepted too."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/Thingworx(/WS)?)?/?$", var.thingworx_url))
+    error_message = "Write thingworx_url as https://host[:port]/Thingworx; plain http isn't supported, since the application key travels with every call."
+  }
+}
+
+variable "thingworx_app_key_secret_arn" {
+  description = "ARN of the Secrets Manager secret whose text is the ThingWorx application key. The secret is yours: the key never passes through Terraform."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^arn:[^:]+:secretsmanager:[^:]+:[0-9]{12}:secret:.+$", var.thingworx_app_key_secret_arn))
+    error_message = "Give the ARN of the secret (arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX), not its name and not the key itself."
+  }
+}
+
+variable "thingworx_timeouts" {
+  description = "Seconds to wait for a connection to ThingWorx and for its answer."
+  type = object({
+    connect_seconds = optional(number, 5)
+    read_seconds    = optional(number, 30)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = var.thingworx_timeouts.connect_seconds > 0 && var.thingworx_timeouts.read_seconds > 0
+    error_message = "Set both thingworx_timeouts to more than 0 seconds."
+  }
+}
+
+variable "thing_tag" {
+  description = "Model tag (vocabulary:term) of the Things to connect."
+  type        = string
+  default     = "AWS_CONNECTED_THING:AWS_CONNECTED_THING"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[^:;]+:[^:;]+$", var.thing_tag))
+    error_message = "Write thing_tag as vocabulary:term, for example AWS_CONNECTED_THING:AWS_CONNECTED_THING."
+  }
+}
+
+variable "property_category" {
+  description = "Category of the properties to connect; properties of other categories are left alone."
+  type        = string
+  default     = "AWSConnectorBound"
+  nullable    = false
+
+  validation {
+    condition     = length(var.property_category) > 0
+    error_message = "Name the category that the connected properties have in ThingWorx."
+  }
+}
+
+# Registry
+
+variable "redis_url" {
+  description = "Your Redis or Valkey (cluster mode off): rediss://host:port[/db]. The router and the assigner must reach it, see vpc."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^rediss?://[A-Za-z0-9.-]+:[0-9]{1,5}(/[0-9]{1,2})?$", var.redis_url))
+    error_message = "Write redis_url as rediss://host:port or rediss://host:port/db, without user and password: the password belongs in redis_auth_secret_arn."
+  }
+}
+
+variable "redis_auth_secret_arn" {
+  description = "ARN of the Secrets Manager secret whose text is the Redis password; null when it needs none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.redis_auth_secret_arn == null || can(regex("^arn:[^:]+:secretsmanager:[^:]+:[0-9]{12}:secret:.+$", var.redis_auth_secret_arn))
+    error_message = "Give the ARN of the secret (arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX), not its name and not the password itself."
+  }
+}
+
+variable "vpc" {
+  description = "Subnets and security groups of the two functions that talk to Redis (router, assigner); null runs them outside any VPC. They also call DynamoDB, S3, SQS, Kinesis and Secrets Manager, so the subnets need a route there."
+  type = object({
+    subnet_ids         = list(string)
+    security_group_ids = list(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.vpc == null || try(length(var.vpc.subnet_ids) > 0 && length(var.vpc.security_group_ids) > 0, false)
+    error_message = "Name at least one subnet and one security group in vpc, or leave it null."
+  }
+}
+
+# Stack
+
+variable "name" {
+  description = "Prefix of every name, so that two stacks can live in one account."
+  type        = string
+  default     = "thingworx-connector"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,22}[a-z0-9]$", var.name)) && !strcontains(var.name, "--")
+    error_message = "Choose a name of 3 to 24 lower-case letters, digits and single hyphens, beginning with a letter: it becomes part of bucket names."
+  }
+}
+
+variable "tags" {
+  description = "Tags of every resource that can have them."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}
+
+variable "package_dir" {
+  description = "Folder with lambdas.zip and layer-<architecture>.zip as `make build` writes them; null is ../dist beside this module."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = fileexists("${coalesce(var.package_dir, "${path.module}/../dist")}/lambdas.zip")
+    error_message = "There is no lambdas.zip in that folder: run `make build` first, or point package_dir at the folder it was built to."
+  }
+}
+
+variable "architecture" {
+  description = "Processor architecture of the functions and of the dependency layer."
+  type        = string
+  default     = "arm64"
+  nullable    = false
+
+  validation {
+    condition     = contains(["arm64", "x86_64"], var.architecture)
+    error_message = "Choose arm64 or x86_64."
+  }
+}
+
+variable "python_runtime" {
+  description = "Lambda runtime of the functions."
+  type        = string
+  default     = "python3.13"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^python3\\.1[1-9]$", var.python_runtime))
+    error_message = "Choose a Python runtime of Lambda from python3.11 on, for example python3.13."
+  }
+}
+
+variable "log_level" {
+  description = "Log level of the functions."
+  type        = string
+  default     = "ERROR"
+  nullable    = false
+
+  validation {
+    condition     = contains(["DEBUG", "INFO", "WARNING", "ERROR"], var.log_level)
+    error_message = "Choose DEBUG, INFO, WARNING or ERROR."
+  }
+}
+
+variable "log_retention_days" {
+  description = "Days that logs are kept."
+  type        = number
+  default     = 30
+  nullable    = false
+
+  validation {
+    condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.log_retention_days)
+    error_message = "CloudWatch Logs keeps logs for 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 or 3653 days: choose one of these."
+  }
+}
+
+variable "force_destroy" {
+  description = "Let `terraform destroy` delete the bucket of failed records even while it holds some."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+# Ingest
+
+variable "telemetry_topics" {
+  description = "MQTT topic filters that carry telemetry, and the SQL that names the Thing: clientid() or topic(n), the n-th level of the topic."
+  type = list(object({
+    filter = string
+    thing  = optional(string, "clientid()")
+  }))
+  default  = [{ filter = "/sample/topic" }]
+  nullable = false
+
+  validation {
+    condition     = length(var.telemetry_topics) > 0
+    error_message = "Name at least one topic filter."
+  }
+  validation {
+    condition     = alltrue([for topic in var.telemetry_topics : can(regex("^(clientid\\(\\)|topic\\([1-9][0-9]?\\))$", topic.thing))])
+    error_message = "Write thing as clientid() or topic(n), n counting the topic's levels from 1. A name inside the payload can't be used here: binary payloads have no fields."
+  }
+  validation {
+    condition     = alltrue([for topic in var.telemetry_topics : can(regex("^([^\\s'+#/]*|\\+)(/([^\\s'+#/]*|\\+))*(/#)?$|^#$", topic.filter)) && topic.filter != ""])
+    error_message = "Write each filter as an MQTT topic filter: + stands for one whole level, # only for all the levels at the end, and there are no blanks or quotes."
+  }
+  validation {
+    condition     = length(distinct(var.telemetry_topics[*].filter)) == length(var.telemetry_topics)
+    error_message = "Name each filter once: a second rule on the same topic would deliver each message twice."
+  }
+}
+
+variable "kinesis_shard_count" {
+  description = "Shards of the ingest stream; null lets AWS scale it on demand."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.kinesis_shard_count == null || try(var.kinesis_shard_count >= 1 && floor(var.kinesis_shard_count) == var.kinesis_shard_count, false)
+    error_message = "Give a whole number of shards from 1 on, or null for on demand."
+  }
+}
+
+variable "kinesis_retention_hours" {
+  description = "Hours that records wait in the stream while the router can't pass them on."
+  type        = number
+  default     = 48
+  nullable    = false
+
+  validation {
+    condition     = var.kinesis_retention_hours >= 24 && var.kinesis_retention_hours <= 8760
+    error_message = "Kinesis keeps records for 24 to 8760 hours."
+  }
+}
+
+variable "router_batch_size" {
+  description = "Most records in one invocation of the router."
+  type        = number
+  default     = 2000
+  nullable    = false
+
+  validation {
+    condition     = var.router_batch_size >= 1 && var.router_batch_size <= 10000
+    error_message = "Lambda takes 1 to 10000 records of a stream at once."
+  }
+}
+
+variable "router_batch_window_seconds" {
+  description = "Longest wait for a batch to fill: longer means fewer requests and later readings."
+  type        = number
+  default     = 1
+  nullable    = false
+
+  validation {
+    condition     = var.router_batch_window_seconds >= 0 && var.router_batch_window_seconds <= 300
+    error_message = "Lambda waits 0 to 300 seconds for a batch."
+  }
+}
+
+variable "router_max_record_age_seconds" {
+  description = "Age after which records that still can't be passed on go to the failure bucket; -1 keeps trying until the stream's retention ends."
+  type        = number
+  default     = -1
+  nullable    = false
+
+  validation {
+    condition     = var.router_max_record_age_seconds == -1 || (var.router_max_record_age_seconds >= 60 && var.router_max_record_age_seconds <= 604800)
+    error_message = "Set -1 (never) or 60 to 604800 seconds."
+  }
+}
+
+variable "failed_records_days" {
+  description = "Days that the failure bucket keeps what it holds."
+  type        = number
+  default     = 90
+  nullable    = false
+
+  validation {
+    condition     = var.failed_records_days >= 1
+    error_message = "Keep failed records for at least 1 day."
+  }
+}
+
+variable "unregistered" {
+  description = "What happens to readings of unknown Things: `hold` keeps them until the Thing is known, `drop` counts and drops them."
+  type        = string
+  default     = "hold"
+  nullable    = false
+
+  validation {
+    condition     = contains(["hold", "drop"], var.unregistered)
+    error_message = "Choose hold or drop."
+  }
+}
+
+variable "held" {
+  description = "Bounds of the held store: days that a reading is kept, and how many a day for one Thing and in all."
+  type = object({
+    days              = optional(number, 14)
+    per_thing_per_day = optional(number, 1000)
+    per_day           = optional(number, 1000000)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = var.held.days >= 1 && var.held.per_thing_per_day >= 0 && var.held.per_day >= 0
+    error_message = "Keep held readings for at least 1 day; the daily bounds can't be negative."
+  }
+}
+
+# Slots and discovery
+
+variable "things_per_slot" {
+  description = "Things that one connector serves."
+  type        = number
+  default     = 1000
+  nullable    = false
+
+  validation {
+    condition     = var.things_per_slot >= 1 && var.things_per_slot <= 10000
+    error_message = "Give 1 to 10000 Things to a slot."
+  }
+}
+
+variable "lanes_per_slot" {
+  description = "Lanes (FIFO message groups) of a new slot's queue. Slots that exist keep theirs, since changing it would reorder readings."
+  type        = number
+  default     = 8
+  nullable    = false
+
+  validation {
+    condition     = var.lanes_per_slot >= 1 && var.lanes_per_slot <= 64
+    error_message = "Give a slot 1 to 64 lanes."
+  }
+}
+
+variable "discovery_schedule" {
+  description = "When discovery runs by itself: a rate() or cron() expression of EventBridge Scheduler."
+  type = object({
+    expression = optional(string, "rate(1 hour)")
+    enabled    = optional(bool, true)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = can(regex("^(rate|cron)\\(.+\\)$", var.discovery_schedule.expression))
+    error_message = "Write the expression as rate(1 hour) or cron(0 * * * ? *)."
+  }
+}
+
+variable "fetch_concurrency" {
+  description = "Requests to ThingWorx that one fetcher keeps in flight; up to 8 fetchers run at once."
+  type        = number
+  default     = 16
+  nullable    = false
+
+  validation {
+    condition     = var.fetch_concurrency >= 1 && var.fetch_concurrency <= 256
+    error_message = "Give 1 to 256 requests in flight."
+  }
+}
+
+# Connector
+
+variable "connector_timings" {
+  description = "How long a connector lives and how it is watched, in seconds. The defaults suit AWS; shorter ones show many hand-overs in little time."
+  type = object({
+    lifetime_seconds            = optional(number, 900)
+    handover_before_end_seconds = optional(number, 180)
+    handover_jitter_seconds     = optional(number, 60)
+    beat_seconds                = optional(number, 10)
+    heartbeat_seconds           = optional(number, 45)
+    lease_seconds               = optional(number, 30)
+    visibility_seconds          = optional(number, 60)
+    thing_retry_seconds         = optional(number, 60)
+    back_off_seconds            = optional(list(number), [5, 15, 60, 300])
+    turns_per_execution         = optional(number, 100)
+    seconds_per_execution       = optional(number, 86400)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = var.connector_timings.lifetime_seconds <= 900
+    error_message = "Lambda ends a function after 900 seconds: set lifetime_seconds to 900 or less."
+  }
+  validation {
+    condition     = var.connector_timings.handover_before_end_seconds + var.connector_timings.handover_jitter_seconds < var.connector_timings.lifetime_seconds
+    error_message = "The hand-over must begin within the lifetime: keep handover_before_end_seconds + handover_jitter_seconds below lifetime_seconds."
+  }
+  validation {
+    condition     = var.connector_timings.beat_seconds * 2 < var.connector_timings.heartbeat_seconds
+    error_message = "One lost beat must not count as a dead connector: keep heartbeat_seconds above twice beat_seconds."
+  }
+  validation {
+    condition     = var.connector_timings.beat_seconds * 2 < var.connector_timings.lease_seconds
+    error_message = "One lost renewal must not end the lease: keep lease_seconds above twice beat_seconds."
+  }
+  validation {
+    condition     = length(var.connector_timings.back_off_seconds) > 0 && alltrue([for step in var.connector_timings.back_off_seconds : step >= 1 && floor(step) == step])
+    error_message = "Give at least one back-off step, in whole seconds from 1 on."
+  }
+  validation {
+    # About ten events a turn, in a history of 25,000.
+    condition     = var.connector_timings.turns_per_execution >= 1 && var.connector_timings.turns_per_execution <= 1000
+    error_message = "Continue as a new execution after 1 to 1000 turns: the history of an execution is full at 25,000 events."
+  }
+}
+
+variable "connector_reserved_concurrency" {
+  description = "Concurrency reserved for connectors; null reserves none. A hand-over needs two a slot, and every unit is taken from the account's own limit (new accounts have as little as 10)."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.connector_reserved_concurrency == null || try(var.connector_reserved_concurrency >= 2, false)
+    error_message = "Reserve at least 2 (two a slot while it is handed over), or null."
+  }
+}
+
+variable "delivery_concurrency" {
+  description = "Writes to ThingWorx that one connector keeps in flight."
+  type        = number
+  default     = 16
+  nullable    = false
+
+  validation {
+    condition     = var.delivery_concurrency >= 1 && var.delivery_concurrency <= 256
+    error_message = "Give 1 to 256 writes in flight."
+  }
+}
+
+# Sizes of the functions
+
+variable "router_memory_mb" {
+  description = "Memory of the router."
+  type        = number
+  default     = 768
+  nullable    = false
+}
+
+variable "router_timeout_seconds" {
+  description = "Time-out of the router."
+  type        = number
+  default     = 120
+  nullable    = false
+}
+
+variable "fetcher_memory_mb" {
+  description = "Memory of the fetcher."
+  type        = number
+  default     = 1024
+  nullable    = false
+}
+
+variable "fetcher_timeout_seconds" {
+  description = "Time-out of the fetcher."
+  type        = number
+  default     = 900
+  nullable    = false
+}
+
+variable "assigner_memory_mb" {
+  description = "Memory of the assigner."
+  type        = number
+  default     = 1024
+  nullable    = false
+}
+
+variable "assigner_timeout_seconds" {
+  description = "Time-out of the assigner."
+  type        = number
+  default     = 900
+  nullable    = false
+}
+
+variable "scaler_memory_mb" {
+  description = "Memory of the scaler."
+  type        = number
+  default     = 256
+  nullable    = false
+}
+
+variable "scaler_timeout_seconds" {
+  description = "Time-out of the scaler."
+  type        = number
+  default     = 300
+  nullable    = false
+}
+
+variable "connector_memory_mb" {
+  description = "Memory of a connector."
+  type        = number
+  default     = 512
+  nullable    = false
+}
