@@ -8,6 +8,7 @@ with a sentence, so 500 is about the call and not about the server.
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -54,6 +55,8 @@ class RestClient:
         self._session = requests.Session()
         # An explicit no-op: otherwise requests would send credentials it finds in ~/.netrc.
         self._session.auth = _no_auth
+        # OpenSSL's own variable, which requests alone does not read: a private authority's bundle.
+        self._session.verify = os.environ.get("SSL_CERT_FILE") or True
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections)
         self._session.mount("https://", adapter)
         self._session.headers.update(_HEADERS)
