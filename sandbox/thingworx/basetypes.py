@@ -1,0 +1,228 @@
+"""Base types: what a property of each type accepts, and the native form it is kept in.
+
+| base type | kept as |
+| --- | --- |
+| NUMBER | float |
+| INTEGER, LONG | int within 32 / 64 bits |
+| BOOLEAN | bool |
+| DATETIME | int, ms since 1970 UTC |
+| LOCATION | dict latitude, longitude, elevation, units |
+| JSON, QUERY | dict or list |
+| INFOTABLE | `InfoTable` |
+| TAGS | `Tags` |
+| IMAGE, BLOB | bytes |
+| VARIANT | any JSON value |
+| VEC2, VEC3, VEC4 | dict x, y[, z[, w]] |
+| all others | str |
+
+Documented by PTC: the types, and that values of property updates can't be null. Inferred: the conversions.
+Text that reads as a number, whole number or boolean is taken (published REST clients write numbers as text
+and read them back as numbers), unless `strict`; a fraction is refused for INTEGER and LONG, a boolean is no
+number, and latitude and longitude have their natural ranges.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from sandbox.thingworx.errors import ParameterError, ValueConversionError
+from sandbox.thingworx.infotable import Field, InfoTable, Tags
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["BASE_TYPES", "convert", "parse_datetime", "parse_tags", "unwrap_variant"]
+
+# fmt: off
+_TEXT_TYPES: Final = (
+    "STRING", "TEXT", "HTML", "XML", "HYPERLINK", "IMAGELINK", "PASSWORD", "GUID", "SCHEDULE", "TIMESPAN",
+    "NOTHING", "THINGCODE", "PROPERTYNAME", "SERVICENAME", "EVENTNAME", "THINGNAME", "THINGSHAPENAME",
+    "THINGTEMPLATENAME", "DATASHAPENAME", "MASHUPNAME", "MENUNAME", "BASETYPENAME", "USERNAME",
+    "GROUPNAME", "CATEGORYNAME", "STATEDEFINITIONNAME", "STYLEDEFINITIONNAME", "MODELTAGVOCABULARYNAME",
+    "DATATAGVOCABULARYNAME", "NETWORKNAME", "MEDIAENTITYNAME", "APPLICATIONKEYNAME",
+    "LOCALIZATIONTABLENAME", "ORGANIZATIONNAME", "DASHBOARDNAME", "PERSISTENCEPROVIDERPACKAGENAME",
+    "PERSISTENCEPROVIDERNAME", "PROJECTNAME",
+)
+# fmt: on
+_VARIANT_KEYS: Final = {"value", "baseType"}
+
+
+def convert(value: Any, base_type: str, *, strict: bool = False) -> Any:
+    """A value, as JSON or another front end gives it, in the native form of `base_type`.
+
+    Args:
+        value: Anything but None.
+        base_type: A name in `BASE_TYPES`.
+        strict: Refuse text for numbers and booleans, and numbers for text.
+
+    Raises:
+        ValueConversionError: The value isn't of that type.
+    """
+    converter = _CONVERTERS.get(base_type)
+    if converter is None:
+        raise ValueConversionError(value, base_type, "unknown base type")
+    if value is None:
+        raise ValueConversionError(value, base_type, "values cannot be null")
+    try:
+        return converter(value, strict)
+    except (ValueError, TypeError, KeyError, OverflowError, binascii.Error, ParameterError) as error:
+        raise ValueConversionError(value, base_type, str(error)) from error
+
+
+def unwrap_variant(value: Any) -> Any:
+    """The bare value of a VARIANT, which JSON may carry as `{"value": ..., "baseType": ...}`."""
+    return value["value"] if isinstance(value, dict) and value.keys() == _VARIANT_KEYS else value
+
+
+def parse_datetime(value: Any) -> int:
+    """Milliseconds since 1970 UTC from a number or ISO 8601 text; text without an offset is UTC.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if isinstance(value, bool):
+        raise ValueError("a boolean is no time")  # noqa: TRY004 - callers know ValueError alone
+    if isinstance(value, (int, float)):
+        return int(value)
+    if not isinstance(value, str):
+        raise ValueError("neither milliseconds nor ISO 8601 text")  # noqa: TRY004 - callers know ValueError alone
+    if value.lstrip("-").isdigit():
+        return int(value)
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1000)
+
+
+def parse_tags(value: Any) -> Tags:
+    """Tags from `"V:t;V2:t2"`, or an array of such text or of `{"vocabulary", "vocabularyTerm"}`.
+
+    Raises:
+        ParameterError: An item has no vocabulary or no term.
+    """
+    if isinstance(value, Tags):
+        return value
+    items = [text for text in value.split(";") if text.strip()] if isinstance(value, str) else value or []
+    tags = []
+    for item in items:
+        text = (
+            f"{item.get('vocabulary', '')}:{item.get('vocabularyTerm', '')}"
+            if isinstance(item, dict)
+            else item
+        )
+        vocabulary, _, term = (part.strip() for part in str(text).partition(":"))
+        if not vocabulary or not term:
+            raise ParameterError(f"[{text}] is not a tag: write vocabulary:term")
+        tags.append(f"{vocabulary}:{term}")
+    return Tags(dict.fromkeys(tags))
+
+
+def _number(value: Any, strict: bool) -> float:  # noqa: FBT001 - every converter has this one signature
+    if isinstance(value, str) and not strict:
+        value = float(value)
+        if not math.isfinite(value):
+            raise ValueError("not finite")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError("not a number")  # noqa: TRY004 - callers know ValueError alone
+    return float(value)
+
+
+def _whole(bits: int) -> Callable[[Any, bool], int]:
+    limit = 1 << (bits - 1)
+
+    def whole(value: Any, strict: bool) -> int:  # noqa: FBT001 - see above
+        if isinstance(value, str) and not strict:
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+            raise ValueError("not a whole number")
+        if not -limit <= value < limit:
+            raise ValueError(f"more than {bits} bits")
+        return int(value)
+
+    return whole
+
+
+def _boolean(value: Any, strict: bool) -> bool:  # noqa: FBT001 - see above
+    if isinstance(value, str) and not strict and value.lower() in {"true", "false"}:
+        return value.lower() == "true"
+    if not isinstance(value, bool):
+        raise ValueError("not a boolean")  # noqa: TRY004 - callers know ValueError alone
+    return value
+
+
+def _text(value: Any, strict: bool) -> str:  # noqa: FBT001 - see above
+    if isinstance(value, bool) and not strict:
+        return "true" if value else "false"
+    if isinstance(value, (int, float)) and not strict:
+        return str(value)
+    if not isinstance(value, str):
+        raise ValueError("not text")  # noqa: TRY004 - callers know ValueError alone
+    return value
+
+
+def _location(value: Any, _strict: bool) -> dict[str, Any]:  # noqa: FBT001 - see above
+    if isinstance(value, str):
+        parts = [float(part) for part in value.split(",")]
+        value = dict(zip(("latitude", "longitude", "elevation"), parts, strict=False))
+    location = {key: float(value[key]) for key in ("latitude", "longitude")}
+    location["elevation"] = float(value.get("elevation") or 0.0)
+    if abs(location["latitude"]) > 90 or abs(location["longitude"]) > 180:
+        raise ValueError("latitude is -90 to 90, longitude -180 to 180")
+    return {**location, "units": value.get("units", "WGS84")}
+
+
+def _json(value: Any, _strict: bool) -> Any:  # noqa: FBT001 - see above
+    if isinstance(value, str):
+        value = json.loads(value)
+    if not isinstance(value, (dict, list)):
+        raise ValueError("neither an object nor an array")  # noqa: TRY004 - callers know ValueError alone
+    return value
+
+
+def _infotable(value: Any, _strict: bool) -> InfoTable:  # noqa: FBT001 - see above
+    if isinstance(value, InfoTable):
+        return value
+    if isinstance(value, str):
+        value = json.loads(value)
+    shape = value.get("dataShape", {}).get("fieldDefinitions", {})
+    rows = value["rows"]
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("rows is not an array of objects")
+    names = shape or dict.fromkeys(name for row in rows for name in row)
+    fields = tuple(Field(name, (names[name] or {}).get("baseType", "STRING")) for name in names)
+    return InfoTable(fields, rows)
+
+
+def _bytes(value: Any, _strict: bool) -> bytes:  # noqa: FBT001 - see above
+    return value if isinstance(value, bytes) else base64.b64decode(value, validate=True)
+
+
+def _vector(axes: str) -> Callable[[Any, bool], dict[str, float]]:
+    return lambda value, _strict: {axis: float(value[axis]) for axis in axes}
+
+
+_CONVERTERS: Final[dict[str, Callable[[Any, bool], Any]]] = {
+    **dict.fromkeys(_TEXT_TYPES, _text),
+    "NUMBER": _number,
+    "INTEGER": _whole(32),
+    "LONG": _whole(64),
+    "BOOLEAN": _boolean,
+    "DATETIME": lambda value, _strict: parse_datetime(value),
+    "LOCATION": _location,
+    "JSON": _json,
+    "QUERY": _json,
+    "INFOTABLE": _infotable,
+    "TAGS": lambda value, _strict: parse_tags(value),
+    "IMAGE": _bytes,
+    "BLOB": _bytes,
+    "VARIANT": lambda value, _strict: unwrap_variant(value),
+    "VEC2": _vector("xy"),
+    "VEC3": _vector("xyz"),
+    "VEC4": _vector("xyzw"),
+}
+BASE_TYPES: Final = frozenset(_CONVERTERS)

@@ -1,0 +1,209 @@
+"""Faults on demand, and counts of what a platform was asked: shared by all protocol front ends.
+
+A rule matches requests and says what happens to them. Rules are tried in the order they were added; the first
+that matches and isn't used up acts, alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import Counter
+from dataclasses import asdict, dataclass, field, fields
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["FaultRule", "Faults", "Request"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as rules see it: `service` is empty for anything but a service call."""
+
+    method: str
+    path: str
+    collection: str = ""
+    entity: str = ""
+    service: str = ""
+
+
+@dataclass(slots=True)
+class FaultRule:
+    """Which requests fail, how often and how.
+
+    Attributes:
+        method, path, collection, thing, service: Patterns (`*`, `?`) that must all match; `thing` is the
+            entity's name in any collection.
+        skip: Matching requests let through first.
+        times: Requests it then acts on; None for ever.
+        when: `before` the request is carried out, or `after` (it takes effect, only its answer is replaced).
+        delay_ms: Wait first.
+        status: HTTP status to answer; None to answer normally (after the delay).
+        body: What to answer; for `html` the text in the page.
+        html: Answer an HTML page.
+        headers: Further headers, such as `Retry-After`.
+        redirect: Answer 302 to this address.
+        drop: Close the connection without an answer.
+        bad_json: Answer 200 with JSON that ends in the middle.
+    """
+
+    method: str = "*"
+    path: str = "*"
+    collection: str = "*"
+    thing: str = "*"
+    service: str = "*"
+    skip: int = 0
+    times: int | None = None
+    when: Literal["before", "after"] = "before"
+    delay_ms: float = 0
+    status: int | None = None
+    body: str = ""
+    html: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
+    redirect: str = ""
+    drop: bool = False
+    bad_json: bool = False
+    id: int = 0
+    hits: int = 0
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> FaultRule:
+        """A rule from the control API.
+
+        Raises:
+            ValueError: A key is unknown.
+        """
+        unknown = values.keys() - {f.name for f in fields(cls)}
+        if unknown:
+            raise ValueError(f"a fault has no {', '.join(sorted(unknown))}")
+        if values.get("when", "before") not in {"before", "after"}:
+            raise ValueError("when is before or after")
+        return cls(**values)
+
+    @property
+    def answers(self) -> bool:
+        """Whether it replaces the answer, rather than only delaying it."""
+        return self.status is not None or bool(self.redirect) or self.drop or self.bad_json
+
+    def matches(self, request: Request) -> bool:
+        """Whether all its patterns fit."""
+        return (
+            fnmatchcase(request.service, self.service)
+            and fnmatchcase(request.entity, self.thing)
+            and fnmatchcase(request.method, self.method)
+            and fnmatchcase(request.collection, self.collection)
+            and fnmatchcase(request.path, self.path)
+        )
+
+
+class Faults:
+    """Rules, global conditions and counters; every method may be called from any thread.
+
+    Attributes:
+        latency_ms: Added to every request.
+        starting: Answer 503 to everything, as a platform that starts.
+    """
+
+    def __init__(self) -> None:
+        self.latency_ms: float = 0
+        self.starting = False
+        self._lock = threading.Lock()
+        self._rules: list[FaultRule] = []
+        self._ids = itertools.count(1)
+        self._by_service: Counter[str] = Counter()
+        self._by_status: Counter[int] = Counter()
+        self._running = self._most = self._requests = self._sessions = 0
+
+    def add(self, rule: FaultRule | None = None, **values: Any) -> FaultRule:
+        """Add a rule, given whole or by its fields.
+
+        Raises:
+            ValueError: A field is unknown.
+        """
+        rule = rule or FaultRule.from_json(values)
+        with self._lock:
+            rule.id = next(self._ids)
+            self._rules.append(rule)
+        return rule
+
+    def remove(self, rule_id: int) -> bool:
+        """Remove a rule; whether there was one."""
+        with self._lock:
+            kept = [rule for rule in self._rules if rule.id != rule_id]
+            found = len(kept) < len(self._rules)
+            self._rules = kept
+        return found
+
+    def clear(self) -> None:
+        """Remove all rules, latency and the starting state."""
+        with self._lock:
+            self._rules = []
+        self.latency_ms, self.starting = 0, False
+
+    def rules(self) -> list[dict[str, Any]]:
+        """The rules as JSON, with how often each acted."""
+        with self._lock:
+            return [asdict(rule) for rule in self._rules]
+
+    def take(self, request: Request) -> FaultRule | None:
+        """The rule that acts on this request, counted as used; None when all is well."""
+        if not self._rules:
+            return None
+        with self._lock:
+            for rule in self._rules:
+                if not rule.matches(request):
+                    continue
+                if rule.skip > 0:
+                    rule.skip -= 1
+                    continue
+                if rule.times is None or rule.hits < rule.times:
+                    rule.hits += 1
+                    return rule
+        return None
+
+    # Counters
+
+    def began(self, request: Request) -> None:
+        """Count a request in."""
+        with self._lock:
+            self._requests += 1
+            self._by_service[request.service or f"{request.method} {request.collection}"] += 1
+            self._running += 1
+            self._most = max(self._most, self._running)
+
+    def ended(self, status: int) -> None:
+        """Count a request out; 0 for one whose connection was dropped or lost."""
+        with self._lock:
+            self._running -= 1
+            self._by_status[status] += 1
+
+    def session_opened(self) -> None:
+        """Count a server session, which a client gets that doesn't decline it."""
+        with self._lock:
+            self._sessions += 1
+
+    def counters(self) -> dict[str, Any]:
+        """Counts since the start or the last reset."""
+        with self._lock:
+            return {
+                "requests": self._requests,
+                "by_service": dict(self._by_service),
+                "by_status": {str(status): count for status, count in self._by_status.items()},
+                "running": self._running,
+                "max_concurrency": self._most,
+                "sessions": self._sessions,
+            }
+
+    def reset_counters(self) -> None:
+        """Start counting anew."""
+        with self._lock:
+            self._by_service.clear()
+            self._by_status.clear()
+            self._requests = self._sessions = 0
+            self._most = self._running
+
+    def __iter__(self) -> Iterator[FaultRule]:
+        return iter(list(self._rules))

@@ -1,0 +1,267 @@
+"""The simulated platform: its Things, templates, vocabularies and connected edges. No protocol, no I/O.
+
+Every public method takes the platform's lock, so that tests may use it while a front end serves. Use
+`with platform.lock:` around several calls that belong together.
+
+Inferred rather than documented: a tag of an unknown vocabulary or term creates it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+
+from sandbox.thingworx import templates
+from sandbox.thingworx.basetypes import parse_tags
+from sandbox.thingworx.errors import AccessDeniedError, EntityNotFoundError, ParameterError
+from sandbox.thingworx.history import WriteLog
+from sandbox.thingworx.model import NO_TAGS, VTQ, PropertyDefinition, Template, Thing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable
+    from concurrent.futures import Future
+
+    from sandbox.thingworx.infotable import Tags
+
+__all__ = ["EdgeLink", "EdgeWrite", "Platform", "Settings"]
+
+_CACHED_SELECTIONS: Final = 32
+
+
+@dataclass(slots=True)
+class Settings:
+    """What differs from platform to platform, or is not known of the real one.
+
+    Attributes:
+        version: What GetThingworxVersion answers.
+        strict_base_types: Refuse text for numbers and booleans, and numbers for text.
+        unknown_edge_name: What UpdateSubscribedPropertyValues does with a row of an unknown name.
+        bad_value: What a bulk update does with a row whose value doesn't fit.
+        unknown_service_status: 404 as PTC's table has it; some releases answer 500.
+        missing_services: Services this platform is too old for.
+        allow_app_key_in_url: As platforms before 8.0 did.
+        history_limit: Values kept per property; None for all.
+        log_limit: Write records kept; None for all.
+    """
+
+    version: str = "9.7.0"
+    strict_base_types: bool = False
+    unknown_edge_name: Literal["skip", "fail"] = "skip"
+    bad_value: Literal["skip", "fail"] = "skip"
+    unknown_service_status: int = 404
+    missing_services: frozenset[str] = frozenset()
+    allow_app_key_in_url: bool = False
+    history_limit: int | None = None
+    log_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeWrite:
+    """A write forwarded to a Thing's edge: the edge's property name, and the value in native form."""
+
+    thing: str
+    property: str
+    edge_name: str
+    base_type: str
+    value: Any
+
+
+class EdgeLink(Protocol):
+    """A connected edge, as the platform uses it."""
+
+    def write(self, write: EdgeWrite) -> Future[None]:
+        """Hand a write to the edge; the future ends when the edge answered, with its refusal as exception.
+
+        Called with the platform's lock held: must not wait.
+        """
+        ...
+
+
+class Platform:
+    """All entities and values of one simulated platform.
+
+    Args:
+        settings: Switches; may be changed while it runs (limits count from the start).
+        clock: Milliseconds since 1970 UTC.
+        app_keys: The application keys that are accepted.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        clock: Callable[[], int] | None = None,
+        app_keys: Iterable[str] = (),
+    ) -> None:
+        self.settings = settings or Settings()
+        self.app_keys = set(app_keys)
+        self.now = clock or (lambda: time.time_ns() // 1_000_000)
+        self.lock = threading.RLock()
+        self.things: dict[str, Thing] = {}
+        self.templates: dict[str, Template] = templates.built_in()
+        self.vocabularies: dict[str, dict[str, None]] = {}
+        self.edges: dict[str, EdgeLink] = {}
+        self.log = WriteLog(self.settings.log_limit)
+        self._selections: OrderedDict[Hashable, list[Thing]] = OrderedDict()
+
+    # Entities
+
+    def add_template(
+        self, name: str, base: str = "RemoteThing", properties: Iterable[PropertyDefinition] = ()
+    ) -> Template:
+        """Define a ThingTemplate under `base`; define it before its Things.
+
+        Raises:
+            EntityNotFoundError: No such base.
+            ParameterError: The name is taken.
+        """
+        with self.lock:
+            if name in self.templates:
+                raise ParameterError(f"ThingTemplate [{name}] already exists")
+            self.templates[name] = templates.derive(name, self.template(base), properties)
+            return self.templates[name]
+
+    def add_thing(
+        self,
+        name: str,
+        template: str = "RemoteThing",
+        tags: Any = ("AWS_CONNECTED_THING:AWS_CONNECTED_THING",),
+        properties: Iterable[PropertyDefinition] = (),
+        *,
+        description: str = "",
+        identifier: str = "",
+        project: str = "PTCDefaultProject",
+        enabled: bool = True,
+    ) -> Thing:
+        """Create a Thing, by default a usable remote one with the connector's tag.
+
+        Raises:
+            EntityNotFoundError: No such template.
+            ParameterError: The name is empty or taken, or a tag isn't `vocabulary:term`.
+        """
+        with self.lock:
+            if not name or name in self.things:
+                raise ParameterError(f"Thing [{name}] already exists" if name else "A Thing needs a name")
+            thing = Thing(name, self.template(template), description, NO_TAGS, identifier, project, enabled)
+            thing.own = {definition.name: definition for definition in properties}
+            thing.last_modified = self.now()
+            self.things[name] = thing
+            self.set_tags(thing, parse_tags(tags))
+            return thing
+
+    def delete_thing(self, name: str) -> None:
+        """Delete a Thing with its values; its edge, if any, is bound to nothing from then on.
+
+        Raises:
+            EntityNotFoundError: No such Thing.
+        """
+        with self.lock:
+            self.thing(name)
+            del self.things[name]
+            self.edges.pop(name, None)
+            self._selections.clear()
+
+    def thing(self, name: str) -> Thing:
+        """The Thing of that name.
+
+        Raises:
+            EntityNotFoundError: There is none.
+        """
+        found = self.things.get(name)
+        if found is None:
+            raise EntityNotFoundError(f"Thing [{name}] Not Found")
+        return found
+
+    def template(self, name: str) -> Template:
+        """The template of that name.
+
+        Raises:
+            EntityNotFoundError: There is none.
+        """
+        found = self.templates.get(name)
+        if found is None:
+            raise EntityNotFoundError(f"ThingTemplate [{name}] Not Found")
+        return found
+
+    def set_tags(self, thing: Thing, tags: Tags) -> None:
+        """Replace a Thing's tags."""
+        with self.lock:
+            for tag in tags:
+                vocabulary, _, term = tag.partition(":")
+                self.vocabularies.setdefault(vocabulary, {})[term] = None
+            thing.tags = tags
+            thing.last_modified = self.now()
+            self._selections.clear()
+
+    def select(self, key: Hashable, matches: Callable[[Thing], bool]) -> list[Thing]:
+        """Things that match, by name; remembered under `key` until a Thing comes, goes or is tagged anew.
+
+        Paging through a large fleet asks for the same selection page after page.
+        """
+        with self.lock:
+            found = self._selections.get(key)
+            if found is None:
+                found = [self.things[name] for name in sorted(self.things) if matches(self.things[name])]
+                self._selections[key] = found
+                while len(self._selections) > _CACHED_SELECTIONS:
+                    self._selections.popitem(last=False)
+            return found
+
+    # Definitions
+
+    def define(self, thing: Thing, definition: PropertyDefinition) -> None:
+        """Add a property to a Thing, or replace its own one of that name."""
+        with self.lock:
+            thing.own[definition.name] = definition
+            if thing.rebound is not None:
+                thing.rebound.pop(definition.name, None)
+            thing.definitions_changed(self.now())
+
+    def undefine(self, thing: Thing, name: str) -> None:
+        """Remove a Thing's own property, with its current value.
+
+        Raises:
+            PropertyNotFoundError: No such property.
+            AccessDeniedError: It is inherited.
+        """
+        with self.lock:
+            thing.definition(name)
+            if name not in thing.own:
+                raise AccessDeniedError(f"Property [{name}] is inherited by Thing [{thing.name}]")
+            del thing.own[name]
+            thing.values.pop(name, None)
+            thing.definitions_changed(self.now())
+
+    # Edges
+
+    def bind_edge(self, thing_name: str, link: EdgeLink) -> None:
+        """Connect an edge to a Thing: isConnected turns true, and writes that waited are handed over.
+
+        Raises:
+            EntityNotFoundError: No such Thing.
+            AccessDeniedError: Its template isn't remote.
+        """
+        with self.lock:
+            thing = self.thing(thing_name)
+            if not thing.is_remote:
+                raise AccessDeniedError(f"Thing [{thing_name}] is not a remote Thing")
+            self.edges[thing_name] = link
+            self._connection(thing, connected=True)
+            waiting, thing.waiting = thing.waiting, []
+            for write in waiting:
+                link.write(write)
+
+    def unbind_edge(self, thing_name: str, link: EdgeLink) -> None:
+        """Disconnect an edge; nothing happens when another one has taken its place."""
+        with self.lock:
+            if self.edges.get(thing_name) is link:
+                del self.edges[thing_name]
+                self._connection(self.thing(thing_name), connected=False)
+
+    def _connection(self, thing: Thing, *, connected: bool) -> None:
+        now = self.now()
+        thing.values["isConnected"] = VTQ(connected, now, "GOOD")
+        if connected:
+            thing.values["lastConnection"] = VTQ(now, now, "GOOD")
