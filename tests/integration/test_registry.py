@@ -199,7 +199,7 @@ def test_a_wrong_password_is_told_without_telling_it(
 ) -> None:
     boto3.client("secretsmanager").put_secret_value(SecretId="redis", SecretString="wrong-password")
     with (
-        caplog.at_level(logging.DEBUG),
+        caplog.at_level(logging.DEBUG, "redis"),
         pytest.raises(RegistryUnavailable, match="AuthenticationError") as caught,
     ):
         connect(settings(locked_port), secret)
