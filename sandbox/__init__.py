@@ -1,1 +1,1 @@
-"""The local cloud: emulator, simulator, devices and the demo. Test equipment, never deployed."""
+"""The local cloud: emulator, Redis, ThingWorx simulator, devices, demo."""

@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
-from . import patching
+from . import (
+    iot_rules,
+    kinesis_mapping,
+    lambda_async,
+    lambda_worker,
+    patching,
+    states_errors,
+    states_executions,
+    states_jsonata,
+    states_tokens,
+)
+
+PARTS = (
+    lambda_worker,
+    lambda_async,
+    kinesis_mapping,
+    states_executions,
+    states_errors,
+    states_tokens,
+    states_jsonata,
+    iot_rules,
+)
 
 
 def install() -> None:
@@ -12,3 +33,5 @@ def install() -> None:
         patching.OverlayError: The installed emulator isn't the pinned one.
     """
     patching.check_version()
+    for part in PARTS:
+        part.install()

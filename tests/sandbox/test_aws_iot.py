@@ -1,0 +1,177 @@
+"""IoT topic rules: SQL, Kinesis and error actions, presence, over the broker and over HTTPS."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import paho.mqtt.client as mqtt
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.sandbox.aws import ROLE, Aws, eventually, unique
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ENVELOPE = "SELECT encode(*, 'base64') AS d, {thing} AS n, clientid() AS c, timestamp() AS t, topic() AS s FROM '{filter}'"
+
+
+class Device:
+    """An MQTT client over TLS that knows when it is connected."""
+
+    def __init__(self, aws: Aws, client_id: str) -> None:
+        self._connected = threading.Event()
+        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id)
+        self._client.tls_set_context(aws.emulator.mqtt_tls_context())
+        self._client.on_connect = lambda *_: self._connected.set()
+        self._client.connect(*aws.emulator.mqtt_endpoint)
+        self._client.loop_start()
+        assert self._connected.wait(10)
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Publish with QoS 1 and wait for the broker's acknowledgement."""
+        self._client.publish(topic, payload, qos=1).wait_for_publish(10)
+
+    def disconnect(self) -> None:
+        """Leave in order."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@pytest.fixture
+def device(aws: Aws) -> Iterator[Device]:
+    client = Device(aws, "device-1")
+    yield client
+    client.disconnect()
+
+
+def rule(aws: Aws, sql: str, *, stream: str, key: str, errors: str | None = None) -> str:
+    name = unique("rule").replace("-", "_")
+    payload: dict[str, Any] = {
+        "sql": sql,
+        "awsIotSqlVersion": "2016-03-23",
+        "actions": [{"kinesis": {"roleArn": ROLE, "streamName": stream, "partitionKey": key}}],
+    }
+    if errors:
+        payload["errorAction"] = {"sqs": {"roleArn": ROLE, "queueUrl": errors, "useBase64": False}}
+    aws("iot").create_topic_rule(ruleName=name, topicRulePayload=payload)
+    return name
+
+
+def envelope(topic_filter: str, thing: str = "clientid()") -> str:
+    return ENVELOPE.format(thing=thing, filter=topic_filter)
+
+
+@pytest.mark.parametrize("payload", [b'{"t": 1}', b"\x00\xff\x80 binary", b'{"broken', b"", "grün".encode()])
+def test_any_payload_arrives_whole_through_a_select_of_functions(
+    aws: Aws, device: Device, payload: bytes
+) -> None:
+    stream, _ = aws.stream()
+    root = unique("t")
+    rule(aws, envelope(f"{root}/+/data", "topic(2)"), stream=stream, key="${topic(2)}")
+    device.publish(f"{root}/pump/data", payload)
+    (record,) = eventually(lambda: aws.records(stream))
+    reading = json.loads(record["Data"])
+    assert base64.b64decode(reading["d"]) == payload
+    assert (reading["n"], reading["c"], reading["s"]) == ("pump", "device-1", f"{root}/pump/data")
+    assert isinstance(reading["t"], int)
+    assert record["PartitionKey"] == "pump"
+
+
+def test_select_star_gives_the_raw_bytes_of_a_payload_that_is_no_json(aws: Aws, device: Device) -> None:
+    stream, _ = aws.stream()
+    root = unique("t")
+    rule(aws, f"SELECT * FROM '{root}/#'", stream=stream, key="${clientid()}")
+    device.publish(f"{root}/a/b", b"\x00\xff")
+    (record,) = eventually(lambda: aws.records(stream))
+    assert record["Data"] == b"\x00\xff"
+    assert record["PartitionKey"] == "device-1"
+
+
+def test_a_client_over_https_has_the_client_id_n_a(aws: Aws) -> None:
+    stream, _ = aws.stream()
+    root = unique("t")
+    rule(aws, envelope(f"{root}/#"), stream=stream, key="${clientid()}")
+    aws("iot-data").publish(topic=f"{root}/x", qos=1, payload=b"{}")
+    (record,) = eventually(lambda: aws.records(stream))
+    assert json.loads(record["Data"])["n"] == "n/a"
+    assert record["PartitionKey"] == "n/a"
+
+
+def test_templates_see_fields_of_the_original_message(aws: Aws, device: Device) -> None:
+    stream, _ = aws.stream()
+    root = unique("t")
+    rule(aws, f"SELECT v FROM '{root}'", stream=stream, key="${sensor.id}")
+    device.publish(root, b'{"v": 1, "sensor": {"id": "s-9"}}')
+    (record,) = eventually(lambda: aws.records(stream))
+    assert record["PartitionKey"] == "s-9"
+    assert json.loads(record["Data"]) == {"v": 1}
+
+
+def test_a_template_that_names_an_alias_fails_the_action(aws: Aws, device: Device) -> None:
+    url, _ = aws.queue()
+    stream, _ = aws.stream()
+    root = unique("t")
+    name = rule(aws, envelope(root), stream=stream, key="${n}", errors=url)
+    device.publish(root, b"{}")
+    (report,) = eventually(lambda: aws.messages(url))
+    assert report["ruleName"] == name
+    assert aws.records(stream) == []
+
+
+@pytest.mark.parametrize(("stream", "key"), [("missing", "k"), (None, "k" * 257)])
+def test_a_failing_action_runs_the_error_action_with_the_documented_report(
+    aws: Aws, device: Device, stream: str | None, key: str
+) -> None:
+    url, _ = aws.queue()
+    root = unique("t")
+    target = stream or aws.stream()[0]
+    name = rule(aws, envelope(root), stream=target, key=key, errors=url)
+    device.publish(root, b"\xffraw")
+    (report,) = eventually(lambda: aws.messages(url))
+    assert (report["ruleName"], report["topic"], report["clientId"]) == (name, root, "device-1")
+    assert base64.b64decode(report["base64OriginalPayload"]) == b"\xffraw"
+    assert report["cloudwatchTraceId"]
+    (failure,) = report["failures"]
+    assert (failure["failedAction"], failure["failedResource"]) == ("KinesisAction", target)
+    assert failure["errorMessage"]
+
+
+def test_overlapping_rules_both_fire(aws: Aws, device: Device) -> None:
+    (one, _), (two, _) = aws.stream(), aws.stream()
+    root = unique("t")
+    rule(aws, envelope(f"{root}/#"), stream=one, key="k")
+    rule(aws, envelope(f"{root}/+"), stream=two, key="k")
+    device.publish(f"{root}/x", b"1")
+    assert eventually(lambda: aws.records(one))
+    assert eventually(lambda: aws.records(two))
+
+
+def test_presence_events_name_the_client_and_are_no_telemetry(aws: Aws) -> None:
+    (presence, _), (everything, _) = aws.stream(), aws.stream()
+    rule(aws, "SELECT * FROM '$aws/events/presence/#'", stream=presence, key="${clientId}")
+    rule(aws, envelope("#"), stream=everything, key="k")
+    name = unique("device")
+    Device(aws, name).disconnect()
+
+    def of_this_device() -> list[dict[str, Any]] | None:
+        found = [
+            json.loads(record["Data"]) for record in aws.records(presence) if record["PartitionKey"] == name
+        ]
+        return found if len(found) == 2 else None
+
+    connected, disconnected = eventually(of_this_device)
+    assert [connected["eventType"], disconnected["eventType"]] == ["connected", "disconnected"]
+    assert {"clientId", "timestamp", "sessionIdentifier", "versionNumber"} <= set(connected)
+    assert not [
+        record for record in aws.records(everything) if json.loads(record["Data"])["s"].startswith("$aws/")
+    ]
+
+
+def test_an_unknown_sql_function_is_a_sql_parse_exception(aws: Aws) -> None:
+    with pytest.raises(ClientError) as caught:
+        rule(aws, "SELECT transform(*) AS x FROM 'a'", stream="s", key="k")
+    assert caught.value.response["Error"]["Code"] == "SqlParseException"
