@@ -47,6 +47,7 @@ class RedisServer:
         self._thread = threading.Thread(target=self._loop.run_forever, name="redis-tls", daemon=True)
         self._listener: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._connections: set[asyncio.Task[None]] = set()
         self.port = 0
 
     @property
@@ -84,11 +85,16 @@ class RedisServer:
         if self._listener:
             self._listener.close()
         for writer in self._writers:
-            writer.close()  # both directions of its connection end by it
-        while self._writers:
-            await asyncio.sleep(0.01)
+            writer.transport.abort()  # both directions of its connection end by it
+        await asyncio.gather(*self._connections)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = asyncio.create_task(self._relay(reader, writer))
+        self._connections.add(connection)
+        await connection
+        self._connections.discard(connection)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner_reader, inner_writer = await asyncio.open_unix_connection(str(self._socket))
         ends = {writer, inner_writer}
         self._writers |= ends
