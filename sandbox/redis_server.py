@@ -1,7 +1,7 @@
 """An embedded Valkey behind TLS: the Redis that functions reach as `rediss://localhost:port`.
 
-The pip-installed server has no TLS, so a proxy in this process ends it and passes the bytes on over a
-Unix socket; AUTH is the server's own.
+The pip-installed server has no TLS, so a proxy in this process ends it and passes the bytes on; AUTH is
+the server's own.
 """
 
 from __future__ import annotations
@@ -28,18 +28,16 @@ class RedisServer:
     """A Valkey server with AUTH and, on a second port, TLS. A context manager.
 
     Args:
-        folder: its files; the path must be short enough for a Unix socket.
+        folder: its files.
         password: what AUTH asks for.
         context: TLS context of the server side.
     """
 
     def __init__(self, folder: Path, password: str, context: ssl.SSLContext) -> None:
-        self._socket = folder / "valkey.sock"
         self._context = context
         self._server = ValkeyServer(
             data_dir=folder,
             persist=True,
-            unix_socket_path=self._socket,
             config={"maxmemory-policy": "noeviction"},
         )
         self._password = password
@@ -58,7 +56,7 @@ class RedisServer:
     def __enter__(self) -> Self:
         self._server.start()
         # Only now: the launcher's own readiness check can't authenticate.
-        with redis.Redis(unix_socket_path=str(self._socket)) as client:
+        with redis.Redis(port=self._server.port) as client:
             client.config_set("requirepass", self._password)
         self._thread.start()
         listening = asyncio.run_coroutine_threadsafe(self._listen(), self._loop)
@@ -95,7 +93,7 @@ class RedisServer:
         self._connections.discard(connection)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_unix_connection(str(self._socket))
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._server.port)
         ends = {writer, inner_writer}
         self._writers |= ends
         await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
