@@ -12,15 +12,15 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from itertools import islice
 from random import uniform
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from lambdas.shared.chunks import chunks
 from lambdas.shared.dynamo import to_item
 from lambdas.shared.errors import ConnectorError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
@@ -124,7 +124,7 @@ class HeldStore:
             kept = self._allowed(list(unique.values()), pool, now)
             expires = int(now) + self._days * _DAY_SECONDS
             requests = [{"PutRequest": {"Item": _item(item, expires)}} for item in kept]
-            list(pool.map(self._write, _chunks(requests)))
+            list(pool.map(self._write, chunks(requests, _BATCH)))
         dropped = Counter(item.reason for item in unique.values())
         dropped.subtract(item.reason for item in kept)
         return dict(+dropped)
@@ -166,8 +166,8 @@ class HeldStore:
             self._used_up.add(allowance)
         return max(0, min(wanted, limit - (used - wanted)))
 
-    def _write(self, requests: list[Any]) -> None:
-        pending = {self._table: requests}
+    def _write(self, requests: Sequence[Any]) -> None:
+        pending: Mapping[str, Sequence[Any]] = {self._table: requests}
         for pause in _pauses():
             answer = self._client.batch_write_item(RequestItems=pending)
             pending = answer.get("UnprocessedItems", {})
@@ -206,12 +206,6 @@ def _item(item: HeldReading, expires: int) -> dict[str, Any]:
             "expires": expires,
         }
     )
-
-
-def _chunks(requests: Iterable[Any]) -> Iterator[list[Any]]:
-    remaining = iter(requests)
-    while chunk := list(islice(remaining, _BATCH)):
-        yield chunk
 
 
 def _pauses() -> Iterator[float]:

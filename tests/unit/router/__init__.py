@@ -1,0 +1,1 @@
+"""The router, batch by batch."""

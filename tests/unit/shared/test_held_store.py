@@ -48,6 +48,7 @@ class Clock:
         self.now = NOON
 
     def __call__(self) -> float:
+        """Seconds since 1970."""
         return self.now
 
 
