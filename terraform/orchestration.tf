@@ -25,7 +25,7 @@ locals {
 }
 
 resource "aws_cloudwatch_log_group" "state_machine" {
-  for_each = local.state_machine_statements
+  for_each = toset(["discovery", "connector"])
 
   name              = "/aws/vendedlogs/states/${var.name}-${each.key}"
   retention_in_days = var.log_retention_days
