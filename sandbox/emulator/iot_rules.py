@@ -23,9 +23,8 @@ import json
 import re
 from typing import Any, NamedTuple
 
-import ministack.services.iot as iot
-import ministack.services.kinesis as kinesis
 from ministack.core.responses import set_request_account_id, set_request_region
+from ministack.services import iot, kinesis
 
 from . import patching
 
@@ -98,7 +97,7 @@ def _event_for(original: Any) -> Any:
 
 
 def _run_for(original: Any) -> Any:
-    async def run(
+    async def run(  # noqa: PLR0917 - the emulator's own signature
         account: str, region: str, rule: dict, payload: bytes, topic: str = "", client_id: str | None = None
     ) -> None:
         token = _published.set(Published(topic, bytes(payload or b""), client_id))

@@ -19,15 +19,14 @@ from __future__ import annotations
 
 import base64
 import contextvars
-import json
 import logging
 import threading
 import time
 from typing import Any
 
-import ministack.services.kinesis as kinesis
 import ministack.services.lambda_svc as service
 from ministack.core.responses import get_region
+from ministack.services import kinesis
 
 from . import kinesis_failures, patching, settings
 

@@ -3,8 +3,8 @@
 A function error is retried up to MaximumRetryAttempts of the qualifier's own event invoke config; a
 throttle counts as no attempt and is retried until MaximumEventAgeInSeconds; then the event goes to the
 failure destination, or nowhere. Replaces lambda_svc.invoke_async_with_retry; uses _execute_function,
-_route_async_failure, _run_with_function_config_scope, _event_invoke_config, _functions and the emulator's settings
-LAMBDA_ASYNC_RETRY_BASE_SECONDS (AWS: a minute) and LAMBDA_ASYNC_RETRY_MAX_SECONDS.
+_route_async_failure, _run_with_function_config_scope, _event_invoke_config, _functions and the
+emulator's settings LAMBDA_ASYNC_RETRY_BASE_SECONDS (AWS: a minute) and LAMBDA_ASYNC_RETRY_MAX_SECONDS.
 """
 # ruff: noqa: SLF001 - private names of the emulator are what an overlay is about
 

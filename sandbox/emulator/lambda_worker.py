@@ -383,7 +383,7 @@ def invalidate_worker(
             wanted = zip(
                 (func_name, qualifier, account, region), (its_name, its_qualifier, its_account, its_region)
             )
-            if any(value is not None and value != its for value, its in wanted):
+            if any(value not in {None, its} for value, its in wanted):
                 continue
             for worker in runtime._workers.pop(key):
                 if worker.in_use:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from . import (
     iot_rules,
     kinesis_mapping,
+    kinesis_shards,
     lambda_async,
     lambda_worker,
     patching,
+    sqs_limits,
     states_errors,
     states_executions,
     states_jsonata,
@@ -18,11 +20,13 @@ PARTS = (
     lambda_worker,
     lambda_async,
     kinesis_mapping,
+    kinesis_shards,
     states_executions,
     states_errors,
     states_tokens,
     states_jsonata,
     iot_rules,
+    sqs_limits,
 )
 
 

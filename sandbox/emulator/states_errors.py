@@ -9,9 +9,9 @@ Restored behaviour:
 - `lambda:invoke`: InvocationType Event returns once the event is accepted; a throttle is
   Lambda.TooManyRequestsException.
 Replaces stepfunctions._error_matches, _find_matching_retrier, _invoke_nested_start_execution,
-_prefix_sdk_error, _dispatch_aws_sdk_query, _invoke_resource and _call_lambda; uses _ExecutionError, _resolve_lambda_function_ref
-and lambda_svc._get_func_record_for_ref, _execution_record_for_config, invoke_async_with_retry,
-_execute_function_with_config_scope.
+_prefix_sdk_error, _dispatch_aws_sdk_query, _invoke_resource and _call_lambda; uses _ExecutionError,
+_resolve_lambda_function_ref, _scaled_sleep and lambda_svc._get_func_record_for_ref,
+_execution_record_for_config, invoke_async_with_retry, _execute_function_with_config_scope.
 """
 # ruff: noqa: SLF001 - private names of the emulator are what an overlay is about
 

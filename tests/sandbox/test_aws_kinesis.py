@@ -155,22 +155,18 @@ def test_an_sqs_failure_destination_gets_metadata_only(aws: Aws) -> None:
     assert "payload" not in record
 
 
-def test_records_beyond_the_maximum_age_go_to_the_destination_uninvoked(aws: Aws, tmp_path: Path) -> None:
+def test_records_beyond_the_maximum_age_go_to_the_destination(aws: Aws) -> None:
     url, queue = aws.queue()
     stream, arn = aws.stream()
     put(aws, stream, [0])
-    function, _ = mapped(
-        aws,
-        arn,
-        {"POISON": "0"},
-        MaximumRecordAgeInSeconds=60,
-        DestinationConfig={"OnFailure": {"Destination": queue}},
-    )
-    eventually(lambda: len(batches(aws, function)) > 1)
-    assert aws.messages(url) == []
+    destination = {"OnFailure": {"Destination": queue}}
+    mapped(aws, arn, {"POISON": "0"}, MaximumRecordAgeInSeconds=1, DestinationConfig=destination)
+    (record,) = eventually(lambda: aws.messages(url))
+    assert record["requestContext"]["condition"] == "RecordAgeExceeded"
+    assert record["KinesisBatchInfo"]["batchSize"] == 1
 
 
-def test_retries_don_not_end_by_default_and_stop_with_a_fix(aws: Aws) -> None:
+def test_retries_do_not_end_by_default_and_stop_with_a_fix(aws: Aws) -> None:
     stream, arn = aws.stream()
     put(aws, stream, [0])
     function, _ = mapped(aws, arn, {"POISON": "0"})
@@ -193,32 +189,38 @@ def test_mappings_and_shards_do_not_block_each_other(aws: Aws, tmp_path: Path) -
     gate.touch()
 
 
-def test_the_children_of_a_split_shard_come_after_it(aws: Aws) -> None:
+def test_a_closed_shard_comes_before_its_children(aws: Aws) -> None:
     stream, arn = aws.stream()
     put(aws, stream, [0, 1])
-    aws("kinesis").split_shard(
-        StreamName=stream, ShardToSplit="shardId-000000000000", NewStartingHashKey=str(2**127)
-    )
-    eventually(
-        lambda: (
-            aws("kinesis").describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"][
-                "StreamStatus"
-            ]
-            == "ACTIVE"
-        )
-    )
+    client = aws("kinesis")
+    client.split_shard(StreamName=stream, ShardToSplit="shardId-000000000000", NewStartingHashKey=str(2**127))
     put(aws, stream, [2])
+    first, *children = client.list_shards(StreamName=stream)["Shards"]
+    assert first["SequenceNumberRange"]["EndingSequenceNumber"]
+    assert {child["ParentShardId"] for child in children} == {first["ShardId"]}
+    assert len({shard["ShardId"] for shard in [first, *children]}) == 3
+    summary = client.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]
+    assert summary["OpenShardCount"] == 2
     function, _ = mapped(aws, arn)
     found = eventually(lambda: found if [2] in (found := batches(aws, function)) else None)
     assert found == [[0, 1], [2]]
 
 
-@pytest.mark.parametrize(
-    ("key", "size"),
-    [("", 1), ("k" * 257, 1), ("k", 1_048_577)],
-)
-def test_keys_have_1_to_256_characters_and_records_at_most_1_mib(aws: Aws, key: str, size: int) -> None:
+def test_a_new_shard_count_closes_every_shard_and_loses_no_record(aws: Aws) -> None:
+    stream, arn = aws.stream(shards=2)
+    function, _ = mapped(aws, arn, BatchSize=1)
+    put(aws, stream, [0])
+    aws("kinesis").update_shard_count(StreamName=stream, TargetShardCount=4, ScalingType="UNIFORM_SCALING")
+    put(aws, stream, [1])
+    aws("kinesis").update_shard_count(StreamName=stream, TargetShardCount=2, ScalingType="UNIFORM_SCALING")
+    put(aws, stream, [2])
+    found = eventually(lambda: found if len(found := batches(aws, function)) == 3 else None)
+    assert found == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize(("key", "size"), [("k" * 257, 1), ("k", 1_048_577)])
+def test_a_key_has_at_most_256_characters_and_a_record_1_mib(aws: Aws, key: str, size: int) -> None:
     stream, _ = aws.stream()
-    body = {"StreamName": stream, "PartitionKey": key, "Data": b"x" * size}
-    with pytest.raises((ClientError, ValueError)):
-        aws("kinesis").put_record(**body)
+    with pytest.raises(ClientError) as caught:
+        aws("kinesis").put_record(StreamName=stream, PartitionKey=key, Data=b"x" * size)
+    assert caught.value.response["Error"]["Code"] == "ValidationException"
