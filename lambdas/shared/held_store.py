@@ -35,7 +35,6 @@ _TOPIC_CHARACTERS = 1024
 _BATCH = 25  # the most that BatchWriteItem takes
 _ATTEMPTS = 6
 _FIRST_PAUSE_SECONDS = 0.05
-_CONCURRENCY = 8
 _DAY_SECONDS = 86_400
 _TOTAL = "allowance#total"
 
@@ -79,6 +78,7 @@ class HeldStore:
         days: how long an item is kept.
         per_thing_per_day: items of one Thing and state that a UTC day takes.
         per_day: items of all Things and states that a UTC day takes.
+        threads: how many requests go at once.
         clock: seconds since 1970.
         sleep: pauses for so many seconds.
     """
@@ -91,6 +91,7 @@ class HeldStore:
         days: int,
         per_thing_per_day: int,
         per_day: int,
+        threads: int = 8,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -99,6 +100,7 @@ class HeldStore:
         self._days = days
         self._per_thing_per_day = per_thing_per_day
         self._per_day = per_day
+        self._threads = threads
         self._clock = clock
         self._sleep = sleep
         self._today = ""
@@ -120,7 +122,7 @@ class HeldStore:
             return {}
         now = self._clock()
         self._start_day(now)
-        with ThreadPoolExecutor(_CONCURRENCY) as pool:
+        with ThreadPoolExecutor(self._threads) as pool:
             kept = self._allowed(list(unique.values()), pool, now)
             expires = int(now) + self._days * _DAY_SECONDS
             requests = [{"PutRequest": {"Item": _item(item, expires)}} for item in kept]

@@ -80,6 +80,7 @@ def make_store(client: Any, **changes: Any) -> HeldStore:
         "days": 14,
         "per_thing_per_day": 1000,
         "per_day": 1_000_000,
+        "threads": 1,  # the store in memory isn't thread-safe
         "clock": Clock(),
         "sleep": lambda _seconds: None,
     }
