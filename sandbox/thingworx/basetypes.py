@@ -31,7 +31,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from sandbox.thingworx.errors import ParameterError, ValueConversionError
-from sandbox.thingworx.infotable import Field, InfoTable, Tags
+from sandbox.thingworx.infotable import Field, InfoTable, Tags, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -189,13 +189,14 @@ def _infotable(value: Any, _strict: bool) -> InfoTable:  # noqa: FBT001 - see ab
         return value
     if isinstance(value, str):
         value = json.loads(value)
-    shape = value.get("dataShape", {}).get("fieldDefinitions", {})
-    rows = value["rows"]
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError("rows is not an array of objects")
-    names = shape or dict.fromkeys(name for row in rows for name in row)
-    fields = tuple(Field(name, (names[name] or {}).get("baseType", "STRING")) for name in names)
-    return InfoTable(fields, rows)
+    rows = rows_of(value, "value")
+    shape = value.get("dataShape")
+    definitions = shape.get("fieldDefinitions") if isinstance(shape, dict) else None
+    if not isinstance(definitions, dict):
+        definitions = {}
+    names = definitions or dict.fromkeys(name for row in rows for name in row)
+    types = {name: d.get("baseType") for name, d in definitions.items() if isinstance(d, dict)}
+    return InfoTable(tuple(Field(name, types.get(name) or "STRING") for name in names), rows)
 
 
 def _bytes(value: Any, _strict: bool) -> bytes:  # noqa: FBT001 - see above

@@ -117,13 +117,13 @@ class Faults:
         self._by_status: Counter[int] = Counter()
         self._running = self._most = self._requests = self._sessions = 0
 
-    def add(self, rule: FaultRule | None = None, **values: Any) -> FaultRule:
-        """Add a rule, given whole or by its fields.
+    def add(self, **values: Any) -> FaultRule:
+        """Add a rule, given by its fields.
 
         Raises:
             ValueError: A field is unknown.
         """
-        rule = rule or FaultRule.from_json(values)
+        rule = FaultRule.from_json(values)
         with self._lock:
             rule.id = next(self._ids)
             self._rules.append(rule)
