@@ -30,7 +30,7 @@ locals {
       vpc         = null
       environment = merge(local.thingworx_environment, {
         CONTROL_TABLE     = aws_dynamodb_table.control.name
-        STAGING_BUCKET    = aws_s3_bucket.this["staging"].id
+        STAGING_BUCKET    = aws_s3_bucket.this["staging"].bucket
         THING_TAG         = var.thing_tag
         PROPERTY_CATEGORY = var.property_category
         FETCH_CONCURRENCY = var.fetch_concurrency
@@ -45,7 +45,7 @@ locals {
       vpc         = var.vpc
       environment = merge(local.redis_environment, {
         CONTROL_TABLE     = aws_dynamodb_table.control.name
-        STAGING_BUCKET    = aws_s3_bucket.this["staging"].id
+        STAGING_BUCKET    = aws_s3_bucket.this["staging"].bucket
         THINGS_PER_SLOT   = var.things_per_slot
         LANES_PER_SLOT    = var.lanes_per_slot
         RUN_LEASE_SECONDS = local.run_lease_seconds

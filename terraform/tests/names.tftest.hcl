@@ -1,0 +1,151 @@
+# What a plan contains, without an account.
+
+mock_provider "aws" {
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
+  mock_data "aws_region" {
+    defaults = { id = "eu-west-1" }
+  }
+}
+
+variables {
+  package_dir                  = "tests/package"
+  thingworx_url                = "https://thingworx.example.com/Thingworx"
+  thingworx_app_key_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-key-AbCdEf"
+  redis_url                    = "rediss://redis.example.com:6379"
+}
+
+run "defaults" {
+  command = plan
+
+  assert {
+    condition     = aws_iot_topic_rule.telemetry["/sample/topic"].sql == "SELECT encode(*, 'base64') AS d, clientid() AS n, clientid() AS c, timestamp() AS t, topic() AS s FROM '/sample/topic'"
+    error_message = "The envelope's SQL changed: docs/reference/data-formats.md describes it."
+  }
+  assert {
+    condition     = one(aws_iot_topic_rule.telemetry["/sample/topic"].kinesis).partition_key == "$${clientid()}"
+    error_message = "The partition key must be the expression itself: an alias is empty there."
+  }
+  assert {
+    condition     = one(aws_kinesis_stream.ingest.stream_mode_details).stream_mode == "ON_DEMAND"
+    error_message = "Without a shard count the stream is on demand."
+  }
+  assert {
+    condition     = aws_lambda_event_source_mapping.router.maximum_retry_attempts == -1 && aws_lambda_event_source_mapping.router.maximum_record_age_in_seconds == -1
+    error_message = "Neither a number of retries nor an age may discard records by default."
+  }
+  assert {
+    condition     = !can(aws_lambda_function.this["router"].environment[0].variables.REDIS_AUTH_SECRET_ARN)
+    error_message = "A Redis without password must not get a secret."
+  }
+  assert {
+    condition     = length(aws_lambda_function.this["router"].vpc_config) == 0
+    error_message = "No function runs in a VPC unless one is named."
+  }
+  assert {
+    condition     = aws_s3_bucket.this["failures"].bucket == "thingworx-connector-123456789012-eu-west-1-failures"
+    error_message = "Bucket names carry stack, account and region."
+  }
+  assert {
+    condition     = aws_lambda_function.this["connector"].handler == "lambdas.connector.handler.handle" && aws_lambda_function.this["connector"].timeout == 900
+    error_message = "The connector's handler or lifetime changed."
+  }
+}
+
+run "a_name_with_hyphens_makes_rule_names_without" {
+  command = plan
+
+  variables {
+    name             = "plant-one"
+    telemetry_topics = [{ filter = "dt/+/data", thing = "topic(2)" }]
+  }
+
+  assert {
+    condition     = startswith(aws_iot_topic_rule.telemetry["dt/+/data"].name, "plant_one_telemetry_")
+    error_message = "AWS IoT refuses hyphens in rule names."
+  }
+  assert {
+    condition     = one(aws_iot_topic_rule.telemetry["dt/+/data"].kinesis).partition_key == "$${topic(2)}"
+    error_message = "The partition key must be the Thing's expression."
+  }
+  assert {
+    condition     = alltrue([for name in output.function_names : startswith(name, "plant-one-")])
+    error_message = "Every name begins with the stack's."
+  }
+}
+
+run "the_websocket_form_of_the_url_is_normalised" {
+  command = plan
+
+  variables {
+    thingworx_url = "https://thingworx.example.com:8443/Thingworx/WS"
+  }
+
+  assert {
+    condition     = aws_lambda_function.this["connector"].environment[0].variables.THINGWORX_URL == "https://thingworx.example.com:8443/Thingworx"
+    error_message = "Functions get https://host[:port]/Thingworx whatever form was given."
+  }
+}
+
+run "only_what_talks_to_redis_enters_the_vpc" {
+  command = plan
+
+  variables {
+    vpc = { subnet_ids = ["subnet-1"], security_group_ids = ["sg-1"] }
+  }
+
+  assert {
+    condition     = toset([for part, function in aws_lambda_function.this : part if length(function.vpc_config) > 0]) == toset(["assigner", "router"])
+    error_message = "Only router and assigner belong in the VPC."
+  }
+}
+
+run "no_log_line_of_metrics_is_filtered_out" {
+  command = plan
+
+  variables {
+    log_level = "ERROR"
+  }
+
+  assert {
+    condition     = alltrue([for function in aws_lambda_function.this : function.logging_config[0].application_log_level == "INFO"])
+    error_message = "Lambda drops metric records above INFO."
+  }
+}
+
+run "topics_side_by_side_are_accepted" {
+  command = plan
+
+  variables {
+    telemetry_topics = [{ filter = "a/+/data" }, { filter = "a/+/state" }, { filter = "b/#" }, { filter = "a/x" }]
+  }
+
+  assert {
+    condition     = length(aws_iot_topic_rule.telemetry) == 4
+    error_message = "One rule a filter."
+  }
+}
+
+run "filters_that_match_a_common_topic_are_refused" {
+  command = plan
+
+  variables {
+    telemetry_topics = [{ filter = "a/+/data" }, { filter = "a/x/#" }]
+  }
+
+  expect_failures = [aws_iot_topic_rule.telemetry]
+}
+
+run "a_filter_for_everything_overlaps_with_any_other" {
+  command = plan
+
+  variables {
+    telemetry_topics = [{ filter = "#" }, { filter = "a/x" }]
+  }
+
+  expect_failures = [aws_iot_topic_rule.telemetry]
+}

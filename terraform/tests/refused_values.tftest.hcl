@@ -1,0 +1,270 @@
+# Every value that can't work is refused before anything is made, with a sentence that says what to write instead.
+
+mock_provider "aws" {}
+
+variables {
+  package_dir                  = "tests/package"
+  thingworx_url                = "https://thingworx.example.com/Thingworx"
+  thingworx_app_key_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-key-AbCdEf"
+  redis_url                    = "rediss://redis.example.com:6379"
+}
+
+run "plain_http" {
+  command = plan
+
+  variables {
+    thingworx_url = "http://thingworx.example.com/Thingworx"
+  }
+
+  expect_failures = [var.thingworx_url]
+}
+
+run "another_path" {
+  command = plan
+
+  variables {
+    thingworx_url = "https://thingworx.example.com/Other"
+  }
+
+  expect_failures = [var.thingworx_url]
+}
+
+run "a_secret_by_name" {
+  command = plan
+
+  variables {
+    thingworx_app_key_secret_arn = "app-key"
+  }
+
+  expect_failures = [var.thingworx_app_key_secret_arn]
+}
+
+run "a_password_in_the_redis_url" {
+  command = plan
+
+  variables {
+    redis_url = "rediss://:secret@redis.example.com:6379"
+  }
+
+  expect_failures = [var.redis_url]
+}
+
+run "a_name_with_capitals" {
+  command = plan
+
+  variables {
+    name = "Plant"
+  }
+
+  expect_failures = [var.name]
+}
+
+run "a_name_too_long_for_bucket_names" {
+  command = plan
+
+  variables {
+    name = "a-name-that-is-far-too-long"
+  }
+
+  expect_failures = [var.name]
+}
+
+run "a_folder_without_packages" {
+  command = plan
+
+  variables {
+    package_dir = "tests"
+  }
+
+  expect_failures = [var.package_dir]
+}
+
+run "a_thing_named_by_a_payload_field" {
+  command = plan
+
+  variables {
+    telemetry_topics = [{ filter = "a/b", thing = "deviceId" }]
+  }
+
+  expect_failures = [var.telemetry_topics]
+}
+
+run "a_quote_in_a_filter" {
+  command = plan
+
+  variables {
+    telemetry_topics = [{ filter = "a/'b" }]
+  }
+
+  expect_failures = [var.telemetry_topics]
+}
+
+run "a_plus_beside_other_characters" {
+  command = plan
+
+  variables {
+    telemetry_topics = [{ filter = "a/b+" }]
+  }
+
+  expect_failures = [var.telemetry_topics]
+}
+
+run "a_hash_before_the_end" {
+  command = plan
+
+  variables {
+    telemetry_topics = [{ filter = "a/#/b" }]
+  }
+
+  expect_failures = [var.telemetry_topics]
+}
+
+run "the_same_filter_twice" {
+  command = plan
+
+  variables {
+    telemetry_topics = [{ filter = "a/b" }, { filter = "a/b", thing = "topic(1)" }]
+  }
+
+  expect_failures = [var.telemetry_topics]
+}
+
+run "no_topic" {
+  command = plan
+
+  variables {
+    telemetry_topics = []
+  }
+
+  expect_failures = [var.telemetry_topics]
+}
+
+run "a_lifetime_beyond_lambda" {
+  command = plan
+
+  variables {
+    connector_timings = { lifetime_seconds = 901 }
+  }
+
+  expect_failures = [var.connector_timings]
+}
+
+run "a_handover_longer_than_the_lifetime" {
+  command = plan
+
+  variables {
+    connector_timings = { lifetime_seconds = 60 }
+  }
+
+  expect_failures = [var.connector_timings]
+}
+
+run "a_heartbeat_within_two_beats" {
+  command = plan
+
+  variables {
+    connector_timings = { beat_seconds = 20, heartbeat_seconds = 40, lease_seconds = 60 }
+  }
+
+  expect_failures = [var.connector_timings]
+}
+
+run "a_lease_within_two_beats" {
+  command = plan
+
+  variables {
+    connector_timings = { beat_seconds = 15 }
+  }
+
+  expect_failures = [var.connector_timings]
+}
+
+run "a_back_off_of_nothing" {
+  command = plan
+
+  variables {
+    connector_timings = { back_off_seconds = [0, 5] }
+  }
+
+  expect_failures = [var.connector_timings]
+}
+
+run "more_turns_than_the_history_holds" {
+  command = plan
+
+  variables {
+    connector_timings = { turns_per_execution = 5000 }
+  }
+
+  expect_failures = [var.connector_timings]
+}
+
+run "a_record_age_lambda_refuses" {
+  command = plan
+
+  variables {
+    router_max_record_age_seconds = 30
+  }
+
+  expect_failures = [var.router_max_record_age_seconds]
+}
+
+run "half_a_shard" {
+  command = plan
+
+  variables {
+    kinesis_shard_count = 1.5
+  }
+
+  expect_failures = [var.kinesis_shard_count]
+}
+
+run "a_retention_below_a_day" {
+  command = plan
+
+  variables {
+    kinesis_retention_hours = 12
+  }
+
+  expect_failures = [var.kinesis_retention_hours]
+}
+
+run "a_word_that_is_neither_hold_nor_drop" {
+  command = plan
+
+  variables {
+    unregistered = "keep"
+  }
+
+  expect_failures = [var.unregistered]
+}
+
+run "a_schedule_that_is_no_expression" {
+  command = plan
+
+  variables {
+    discovery_schedule = { expression = "hourly" }
+  }
+
+  expect_failures = [var.discovery_schedule]
+}
+
+run "a_vpc_without_subnets" {
+  command = plan
+
+  variables {
+    vpc = { subnet_ids = [], security_group_ids = ["sg-1"] }
+  }
+
+  expect_failures = [var.vpc]
+}
+
+run "a_concurrency_that_leaves_no_room_to_hand_over" {
+  command = plan
+
+  variables {
+    connector_reserved_concurrency = 1
+  }
+
+  expect_failures = [var.connector_reserved_concurrency]
+}
