@@ -274,16 +274,16 @@ def _progress() -> Callable[[str], None]:
 
 
 def _print_table(checks: list[Check]) -> None:
-    rows = [(check.what, _text(check.expected), _text(check.seen), check.holds) for check in checks]
-    widths = [max(len(row[column]) for row in [("check", "expected", "seen"), *rows]) for column in range(3)]
+    rows: list[tuple[str, ...]] = [("check", "expected", "seen", "")]
+    rows += [
+        (check.what, _text(check.expected), _text(check.seen), "ok" if check.holds else "NOT OK")
+        for check in checks
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    rows.insert(1, tuple("-" * width for width in widths))
     print()
-    for cells in [("check", "expected", "seen"), tuple("-" * width for width in widths)]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)))
-    for what, expected, seen, holds in rows:
-        line = "  ".join(
-            cell.ljust(width) for cell, width in zip((what, expected, seen), widths, strict=True)
-        )
-        print(f"{line}  {'ok' if holds else 'NOT OK'}")
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _text(value: Any) -> str:
