@@ -175,7 +175,7 @@ class Faults:
             self._most = max(self._most, self._running)
 
     def ended(self, status: int) -> None:
-        """Count a request out; 0 for one whose connection was dropped or lost."""
+        """Count a request out; 499 for one dropped by a rule, 0 for one that broke off."""
         with self._lock:
             self._running -= 1
             self._by_status[status] += 1

@@ -46,8 +46,8 @@ def test_numbers_and_their_text_are_the_same(number: float) -> None:
         (2**63, "LONG"), (1, "BOOLEAN"), ("yes", "BOOLEAN"), ({}, "STRING"), ([], "STRING"),
         ("soon", "DATETIME"), (True, "DATETIME"), ({"latitude": 91, "longitude": 0}, "LOCATION"),
         ({"latitude": 1}, "LOCATION"), ("1", "LOCATION"), (5, "JSON"), ("{", "JSON"), ([], "INFOTABLE"),
-        ({"rows": 1}, "INFOTABLE"), ("x", "INFOTABLE"), ("no tag", "TAGS"), ("%%%", "BLOB"), ({"x": 1}, "VEC2"),
-        (None, "STRING"), (1, "NO SUCH TYPE"),
+        ({"rows": 1}, "INFOTABLE"), ("x", "INFOTABLE"), ("no tag", "TAGS"), ("%%%", "BLOB"),
+        ({"x": 1}, "VEC2"), (None, "STRING"), (1, "NO SUCH TYPE"),
     ],
 )  # fmt: skip
 def test_values_of_another_kind_are_refused(value: Any, base_type: str) -> None:
