@@ -34,7 +34,7 @@ def stop_with_parent() -> None:
     """End the process group when the launcher's end of standard input closes, however it ended."""
 
     def watch() -> None:
-        while sys.stdin.buffer.read(4096):
+        while os.read(0, 4096):  # not sys.stdin: its lock would still be held at shutdown
             pass
         os.killpg(os.getpgrp(), signal.SIGKILL)
 

@@ -2,14 +2,16 @@
 
 AWS documents that a parent shard takes no more records and stays readable until its records expire,
 that its children name it as parent, and that only open shards count. Replaces kinesis._split_shard,
-_merge_shards, _update_shard_count, _route_to_shard, _shard_out and _describe_stream_summary; uses
-_resolve_stream, _max_shard_index, _build_shards, _next_sequence_number.
+_merge_shards, _update_shard_count, _route_to_shard, _shard_out and _describe_stream_summary, and, since it
+copied every record of the stream at every write, _expire_records; uses _resolve_stream,
+_max_shard_index, _build_shards, _next_sequence_number.
 """
 # ruff: noqa: SLF001 - private names of the emulator are what an overlay is about
 
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from ministack.core.responses import error_response_json, json_response
@@ -29,11 +31,25 @@ def install() -> None:
     patching.replace(kinesis, "_route_to_shard", _route_for)
     patching.replace(kinesis, "_shard_out", _shard_out_for)
     patching.replace(kinesis, "_describe_stream_summary", _summary_for)
+    patching.replace(kinesis, "_expire_records", lambda _: expire_records)
 
 
 def open_shards(stream: dict[str, Any]) -> dict[str, Shard]:
     """The shards that take records."""
     return {name: shard for name, shard in stream["shards"].items() if not shard.get("closed_at")}
+
+
+def expire_records(stream: dict[str, Any]) -> None:
+    """Drop the records beyond the retention period; they are in order of arrival."""
+    oldest = time.time() - stream["RetentionPeriodHours"] * 3600
+    for shard in stream["shards"].values():
+        expired = 0
+        for record in shard["records"]:
+            if record["ApproximateArrivalTimestamp"] >= oldest:
+                break
+            expired += 1
+        if expired:
+            shard["records"] = shard["records"][expired:]
 
 
 def _reshard_for(original: Any) -> Any:

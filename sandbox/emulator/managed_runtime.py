@@ -7,9 +7,11 @@ site-packages: an import that the deployment package forgot fails here as it fai
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 SDK_MODULES = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six")
@@ -21,9 +23,10 @@ def interpreter() -> str:
     return str(base if base.exists() else Path(os.path.realpath(sys.executable)))
 
 
-def make_sdk_directory(parent: Path) -> Path:
-    """Link the SDK's modules, and only those, into a folder of `parent` (made once a start)."""
-    folder = parent / "lambda-runtime"
+@functools.cache
+def sdk_directory() -> Path:
+    """A folder with links to the SDK's modules, and only those (made once a start)."""
+    folder = Path(tempfile.gettempdir()) / "lambda-runtime"
     folder.mkdir(exist_ok=True)
     for name in SDK_MODULES:
         spec = importlib.util.find_spec(name)

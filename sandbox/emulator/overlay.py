@@ -7,7 +7,7 @@ from . import (
     kinesis_mapping,
     kinesis_shards,
     lambda_async,
-    lambda_worker,
+    lambda_pool,
     patching,
     sqs_limits,
     states_errors,
@@ -17,7 +17,7 @@ from . import (
 )
 
 PARTS = (
-    lambda_worker,
+    lambda_pool,
     lambda_async,
     kinesis_mapping,
     kinesis_shards,

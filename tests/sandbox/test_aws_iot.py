@@ -17,7 +17,10 @@ from tests.sandbox.aws import ROLE, Aws, eventually, unique
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ENVELOPE = "SELECT encode(*, 'base64') AS d, {thing} AS n, clientid() AS c, timestamp() AS t, topic() AS s FROM '{filter}'"
+ENVELOPE = (
+    "SELECT encode(*, 'base64') AS d, {thing} AS n, clientid() AS c, timestamp() AS t, "
+    "topic() AS s FROM '{filter}'"
+)
 
 
 class Device:
