@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from lambdas.router.convert import Converted, convert_payload
 from lambdas.router.envelope import Presence, RejectedRecord, Telemetry, read_record, rejected_record
 from lambdas.router.pack import Routed, pack
+from lambdas.shared.chunks import chunks
 from lambdas.shared.errors import RegistryUnavailable
 from lambdas.shared.held_store import HeldReading, HeldStoreUnavailable
 from lambdas.shared.parcel import Reading, lane_of
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from lambdas.router.pack import Chunk
     from lambdas.router.routes import Destination, Routes
     from lambdas.router.send import Sent
+    from lambdas.shared.shape import Shape
 
     class ChunkSender(Protocol):
         """What is needed of `lambdas.router.send.Sender`."""
@@ -44,9 +46,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Outcome", "Router"]
 
-#: No call to a queue begins with less time left (or less than half of a shorter invocation): its own
-#: time-outs and the held store need it.
+#: Nothing is sent any more with less time left (or less than half of a shorter invocation): the last
+#: call's own time-outs and the held store need it.
 SEND_RESERVE_SECONDS = 15.0
+#: As much of that reserve the held store leaves, to report what is unsettled.
+_HOLD_RESERVE = 1 / 3
+#: Readings held between two looks at the clock.
+_HELD_AT_ONCE = 200
 
 _UNKNOWN = "unknown_thing"
 _REFUSED = "value_refused"
@@ -106,25 +112,42 @@ class Router:
         if sent.queue_missing:
             self._routes.forget()
         end, cause = (len(records), "") if sent.unsent is None else (sent.unsent, sent.cause)
-        held = {position: item for position, item in sorted(batch.held.items()) if position < end}
-        dropped: dict[str, int] = {}
-        try:
-            dropped = self._held.hold(list(held.values()))
-        except (HeldStoreUnavailable, ClientError, BotoCoreError) as error:
-            end, cause = min(held), f"held store: {error}"
-        counters = batch.counters(end, dropped) | {"parcels": sent.messages}
+        kept = self._hold(batch, end, lambda: seconds_left() > reserve * _HOLD_RESERVE)
+        if kept.cause:
+            end, cause = kept.end, kept.cause
+        counters = batch.counters(end, kept.dropped) | {"parcels": sent.messages}
         return Outcome(end if cause else None, counters, cause)
+
+    def _hold(self, batch: _Batch, end: int, may_go_on: Callable[[], bool]) -> _Kept:
+        """Hold what is to be held of the records before `end`, from the first on."""
+        dropped: Counter[str] = Counter()
+        positions = sorted(position for position in batch.held if position < end)
+        for part in chunks(positions, _HELD_AT_ONCE):
+            if not may_go_on():
+                return _Kept(part[0], dropped, "the time of the invocation runs out")
+            try:
+                dropped.update(self._held.hold([batch.held[position] for position in part]))
+            except (HeldStoreUnavailable, ClientError, BotoCoreError) as error:
+                return _Kept(part[0], dropped, f"held store: {error}")
+        return _Kept(end, dropped, "")
+
+
+class _Kept(NamedTuple):
+    """How far holding came: the earliest position not held, what was dropped before it, why it ended."""
+
+    end: int
+    dropped: Counter[str]
+    cause: str
 
 
 class _Batch:
     """What is known of each record of a batch, by its position."""
 
     def __init__(self, records: Sequence[Mapping[str, Any]]) -> None:
-        self._records = records
         self.telemetry: dict[int, Telemetry] = {}
         self.routed: list[Routed] = []
         self.held: dict[int, HeldReading] = {}
-        self.shapes: dict[str, Any] = {}
+        self.shapes: dict[str, Shape] = {}
         self.queue_urls: dict[str, str] = {}
         self._kinds: list[str] = []
         self._converted: dict[int, Converted] = {}

@@ -225,8 +225,18 @@ def test_time_running_out_reports_what_is_unsent(stack: Stack) -> None:
     assert outcome.unsettled == outcome.counters["routed"] == len(stack.delivered()) > 0
 
 
+def test_time_running_out_while_holding_reports_what_is_not_held(stack: Stack) -> None:
+    left = iter([60.0, 20.0, 20.0, 5.0, 5.0])
+    records = [telemetry({"temp": 1}, "stranger", n) for n in range(1000)]
+    outcome = stack.router.route(records, lambda: next(left))
+    assert_conserved(outcome)
+    assert outcome.unsettled == outcome.counters["held_unrouted"] == len(stack.held.items)
+    assert 0 < len(stack.held.items) < 1000
+    assert "time" in outcome.cause
+
+
 def test_a_short_invocation_still_gets_something_done(stack: Stack) -> None:
-    left = iter([5.0, 4.0])
+    left = iter([5.0, 4.0, 3.0])
     outcome = stack.router.route([telemetry({"count": 1}, "pump-1")], lambda: next(left))
     assert outcome.unsettled is None
 
