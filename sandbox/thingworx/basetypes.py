@@ -49,6 +49,8 @@ _TEXT_TYPES: Final = (
     "PERSISTENCEPROVIDERNAME", "PROJECTNAME",
 )
 # fmt: on
+_FARTHEST_MS: Final = 8.64e15
+"""A hundred million days, the range of dates in the platform's scripts."""
 _VARIANT_KEYS: Final = {"value", "baseType"}
 
 
@@ -83,20 +85,19 @@ def parse_datetime(value: Any) -> int:
     """Milliseconds since 1970 UTC from a number or ISO 8601 text; text without an offset is UTC.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: It is neither, or farther from 1970 than a platform's dates go.
     """
-    if isinstance(value, bool):
-        raise ValueError("a boolean is no time")  # noqa: TRY004 - callers know ValueError alone
-    if isinstance(value, (int, float)):
-        return int(value)
-    if not isinstance(value, str):
+    if isinstance(value, str) and not value.lstrip("-").isdecimal():
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return round(moment.timestamp() * 1000)
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError("neither milliseconds nor ISO 8601 text")  # noqa: TRY004 - callers know ValueError alone
-    if value.lstrip("-").isdigit():
-        return int(value)
-    moment = datetime.fromisoformat(value)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1000)
+    milliseconds = float(value)
+    if not abs(milliseconds) <= _FARTHEST_MS:
+        raise ValueError("not a time a platform can hold")
+    return int(value)
 
 
 def parse_tags(value: Any) -> Tags:

@@ -175,7 +175,8 @@ def invoke(platform: Platform, collection: str, entity: str, name: str, params: 
             raise ServiceNotFoundError(name, entity, platform.settings.unknown_service_status)
         try:
             outcome = found.handler(Call(platform, collection, entity, name, Params(params)))
-        except (PlatformError, ValueError, TypeError, AttributeError) as error:
+        except (PlatformError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+            # Parameters of a shape no client should send: the platform fails the service, not the request.
             raise ServiceFailedError(name, entity, error) from error
     if isinstance(outcome, WriteBatch):
         return Reply(None, outcome.forwards)

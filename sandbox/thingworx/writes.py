@@ -191,7 +191,7 @@ class _Writer:
             moment = self.now if time is None else parse_datetime(time)
         except ValueError as error:
             raise ValueConversionError(time, "DATETIME", str(error)) from error
-        quality = row.get("quality") or "GOOD"
+        quality = str(row.get("quality") or "GOOD")
         return VTQ(value, moment, quality if quality in QUALITIES else "UNKNOWN")
 
     def refuse(self, name: str, error: PlatformError, policy: str) -> None:

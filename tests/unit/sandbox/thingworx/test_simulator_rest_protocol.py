@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
@@ -145,6 +145,31 @@ def test_a_failing_service_is_500_with_its_cause_as_text(client: Client) -> None
         "Unable to Invoke Service GetPropertyDefinition on tank-1 : Required parameter [name] is missing"
     )
     assert not answer.headers["Content-Type"].startswith("application/json")
+
+
+@pytest.mark.parametrize(
+    ("path", "params"),
+    [
+        ("Resources/EntityServices/GetEntityList", {"type": "Thing", "tags": 5}),
+        ("Resources/EntityServices/GetEntityList", {"type": "Thing", "maxItems": "many"}),
+        ("Resources/EntityServices/GetEntityList", {"type": "Thing", "maxItems": -1}),
+        ("Resources/SearchFunctions/SearchModelTags", {"types": 5}),
+        ("ThingTemplates/RemoteThing/QueryImplementingThings", {"query": {"sorts": {"fieldName": 1}}}),
+        ("ThingTemplates/RemoteThing/QueryImplementingThings", {"query": 5}),
+        (
+            "Things/pump-1/AddPropertyDefinition",
+            {"name": "P", "type": "NUMBER", "pushThreshold": "x", "remote": True},
+        ),
+        ("Things/pump-1/QueryPropertyHistory", {"startDate": "soon"}),
+        ("Things/pump-1/GetNamedPropertyValuesVTQ", {"propertyNames": [1]}),
+    ],
+)
+def test_parameters_of_another_shape_fail_the_service(
+    client: Client, path: str, params: dict[str, Any]
+) -> None:
+    answer = client.service(path, **params)
+    assert answer.status_code == 500
+    assert answer.text.startswith("Unable to Invoke Service")
 
 
 def test_a_failing_service_shows_a_page_to_who_does_not_ask_for_json(client: Client) -> None:

@@ -116,6 +116,18 @@ def test_a_row_whose_value_does_not_fit_is_skipped_or_fails_the_call(client: Cli
     assert client.service(UPDATE, values=vtq_table(*rows)).status_code == 500
 
 
+@pytest.mark.parametrize("time", ["soon", True, {"a": 1}, 1e300, -1e18])
+def test_a_row_whose_time_is_none_is_skipped(client: Client, time: Any) -> None:
+    assert client.push("pump-1", {"name": "temp", "value": 1, "time": time}).status_code == 200
+    assert client.control("GET", "/writes") == []
+    assert len(client.control("GET", "/rejected")) == 1
+
+
+def test_an_unknown_quality_is_kept_as_unknown(client: Client) -> None:
+    client.push("pump-1", {"name": "temp", "value": 1, "quality": ["odd"]})
+    assert named_vtq(client, "pump-1", "Temp")["quality"] == "UNKNOWN"
+
+
 def test_a_bulk_update_needs_its_table(client: Client) -> None:
     assert client.service(UPDATE).status_code == 500
     assert client.service(UPDATE, values=[1]).status_code == 500
