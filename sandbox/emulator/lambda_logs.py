@@ -18,7 +18,7 @@ from typing import Any
 
 import ministack.services.cloudwatch_logs as cw
 
-from . import patching
+from . import embedded_metrics, patching
 
 log = logging.getLogger("sandbox.lambda")
 TAIL_BYTES = 4096
@@ -26,6 +26,7 @@ TAIL_BYTES = 4096
 
 def check() -> None:
     """Raise OverlayError if the emulator lacks what this module uses."""
+    embedded_metrics.check()
     patching.require(
         cw, "_log_groups", "_make_group_arn", "_append_log_events", "_fanout_to_subscription_filters"
     )
@@ -93,6 +94,7 @@ class LogStream:
                 "lastIngestionTime": None,
             },
         )
+        embedded_metrics.extract(line)
         cw._append_log_events(stream, [{"timestamp": now, "message": line, "ingestionTime": now}])
         cw._fanout_to_subscription_filters(self.group, self.name, [{"timestamp": now, "message": line}])
 

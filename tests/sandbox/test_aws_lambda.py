@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -101,6 +102,39 @@ def test_printed_json_lands_in_the_log_one_event_a_line_and_never_in_the_answer(
         "lines",
     ]
     assert lines[-2].startswith("END RequestId: ")
+
+
+def test_metrics_embedded_in_a_log_line_become_metrics(aws: Aws) -> None:
+    namespace = unique("metrics")
+    line = {
+        "_aws": {
+            "Timestamp": int(time.time() * 1000),
+            "CloudWatchMetrics": [
+                {
+                    "Namespace": namespace,
+                    "Dimensions": [["stack"]],
+                    "Metrics": [{"Name": "readings", "Unit": "Count"}],
+                }
+            ],
+        },
+        "stack": "one",
+        "readings": [3, 4],
+    }
+    aws.invoke(
+        aws.function("import json\ndef handle(event, context): print(json.dumps(event))\n"), event=line
+    )
+    now = time.time()
+    points = aws("cloudwatch").get_metric_statistics(
+        Namespace=namespace,
+        MetricName="readings",
+        Dimensions=[{"Name": "stack", "Value": "one"}],
+        StartTime=now - 600,
+        EndTime=now + 600,
+        Period=3600,
+        Statistics=["Sum", "SampleCount"],
+    )["Datapoints"]
+    assert sum(point["Sum"] for point in points) == 7
+    assert sum(point["SampleCount"] for point in points) == 2
 
 
 def test_the_tail_of_the_log_comes_with_the_answer(aws: Aws) -> None:
