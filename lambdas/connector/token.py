@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import orjson
@@ -24,7 +25,10 @@ class TokenClosed(Exception):  # noqa: N818 - a state of the world, not a progra
 
 
 class TaskToken:
-    """Answers one task token; methods block, call them from a thread.
+    """Answers one task token; methods block, call them from threads.
+
+    One call at a time: a beat that overtook the answer would find the token closed and take our own
+    answer for somebody else's.
 
     Args:
         client: boto3 Step Functions client.
@@ -34,15 +38,18 @@ class TaskToken:
     def __init__(self, client: SFNClient, token: str) -> None:
         self._client = client
         self._token = token
+        self._lock = threading.Lock()
         self.answered = False
 
     def beat(self) -> None:
-        """Tell the state machine that this connector is alive.
+        """Tell the state machine that this connector is alive; nothing once the token is answered.
 
         Raises:
             TokenClosed: nobody waits any more; stop serving.
         """
-        self._call(lambda: self._client.send_task_heartbeat(taskToken=self._token))
+        with self._lock:
+            if not self.answered:
+                self._call(lambda: self._client.send_task_heartbeat(taskToken=self._token))
 
     def answer(self, follow_up: str, reason: str) -> None:
         """End the task: `handover`, `again` or `stop`, with a reason for people.
@@ -51,8 +58,9 @@ class TaskToken:
             TokenClosed: nobody waits any more.
         """
         output = orjson.dumps({"next": follow_up, "reason": reason}).decode()
-        self._call(lambda: self._client.send_task_success(taskToken=self._token, output=output))
-        self.answered = True
+        with self._lock:
+            self._call(lambda: self._client.send_task_success(taskToken=self._token, output=output))
+            self.answered = True
 
     def fail(self, error: BaseException) -> None:
         """End the task with an error, so that the state machine backs off.
@@ -61,8 +69,9 @@ class TaskToken:
             TokenClosed: nobody waits any more.
         """
         name, cause = type(error).__name__[:256], str(error)[:_CAUSE_LIMIT]
-        self._call(lambda: self._client.send_task_failure(taskToken=self._token, error=name, cause=cause))
-        self.answered = True
+        with self._lock:
+            self._call(lambda: self._client.send_task_failure(taskToken=self._token, error=name, cause=cause))
+            self.answered = True
 
     def _call(self, call: Callable[[], object]) -> None:
         try:
