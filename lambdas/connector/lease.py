@@ -83,10 +83,11 @@ class Lease:
         self._owner = owner
         self._seconds = seconds
         self._deadline = 0.0
+        self._released = False
 
     def valid(self) -> bool:
         """Whether side effects are still ours to make."""
-        return time.monotonic() < self._deadline
+        return not self._released and time.monotonic() < self._deadline
 
     def view(self) -> SlotView:
         """Consistent read of the slot."""
@@ -103,6 +104,10 @@ class Lease:
             return Taken.SUPERSEDED
         if slot.state in ("stopping", "gone"):
             return Taken.STOPPING
+        if slot.owner and slot.owner != self._owner and slot.until >= time.time() * 1000:
+            if slot.leaving and slot.successor is None:
+                self._ask_to_go(slot.owner)
+            return Taken.BUSY
         before = time.monotonic()
         try:
             self._update(
@@ -112,9 +117,7 @@ class Lease:
                 ":now",
             )
         except LeaseLost:
-            if slot.leaving and slot.owner and slot.successor is None:
-                self._ask_to_go(slot.owner)
-            return Taken.BUSY
+            return Taken.BUSY  # somebody was quicker
         self._deadline = before + self._seconds
         return Taken.HELD
 
@@ -145,8 +148,8 @@ class Lease:
         self._deadline = before + self._seconds
 
     def release(self) -> None:
-        """Give the slot free; nothing happens when it is not ours any more."""
-        self._deadline = 0.0
+        """Give the slot free, for good; nothing happens when it is not ours any more."""
+        self._released = True  # a renewal still under way can't make it valid again
         try:
             self._update("REMOVE #owner, #until, successor, leaving", "#owner = :me")
         except LeaseLost:
