@@ -208,6 +208,16 @@ def test_a_failed_message_reports_its_first_record_and_later_ones_do_not_count(s
     assert [item.id for item in stack.held.items.values()] == [sequence_id(0)]
 
 
+def test_refused_values_of_an_unsent_reading_wait_for_it(stack: Stack) -> None:
+    stack.sqs.verdict = lambda _queue, _entry: "InternalError"
+    partly = telemetry({"temp": "warm", "count": 1}, "pump-1")
+    assert stack.route(partly).unsettled == 0
+    assert stack.held.items == {}
+    stack.sqs.verdict = lambda _queue, _entry: None
+    stack.route(partly)
+    assert [item.reason for item in stack.held.items.values()] == ["value_refused"]
+
+
 def test_a_missing_queue_makes_the_router_read_the_registry_again(stack: Stack) -> None:
     stack.sqs.verdict = lambda _queue, _entry: client_error("AWS.SimpleQueueService.NonExistentQueue")
     assert stack.route(telemetry({"count": 1}, "pump-1")).unsettled == 0
