@@ -61,6 +61,7 @@ locals {
         CONTROL_TABLE               = aws_dynamodb_table.control.name
         QUEUE_NAME_PREFIX           = local.slot_queue_name_prefix
         CONNECTOR_STATE_MACHINE_ARN = local.connector_state_machine_arn
+        VISIBILITY_SECONDS          = var.connector_timings.visibility_seconds
       }
     }
     router = {
@@ -69,7 +70,10 @@ locals {
       timeout     = var.router_timeout_seconds
       concurrency = null
       vpc         = var.vpc
-      environment = merge(local.redis_environment, local.held_environment, { UNREGISTERED = var.unregistered })
+      environment = merge(local.redis_environment, local.held_environment, {
+        UNREGISTERED           = var.unregistered
+        REGISTRY_CACHE_SECONDS = var.registry_cache_seconds
+      })
     }
     connector = {
       description = "Serves one slot: delivers its readings to ThingWorx"

@@ -131,10 +131,10 @@ locals {
         Action   = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
         Resource = local.slot_queues_arn
       },
-      {
+      { # these take no resource (service authorization reference); the token itself is the permission
         Effect   = "Allow"
         Action   = ["states:SendTaskFailure", "states:SendTaskHeartbeat", "states:SendTaskSuccess"]
-        Resource = local.connector_state_machine_arn
+        Resource = "*"
       },
     ])
   }

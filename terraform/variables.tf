@@ -274,6 +274,18 @@ variable "router_max_record_age_seconds" {
   }
 }
 
+variable "registry_cache_seconds" {
+  description = "Longest time that the router works by what it read of the registry before it looks again."
+  type        = number
+  default     = 60
+  nullable    = false
+
+  validation {
+    condition     = var.registry_cache_seconds >= 0 && var.registry_cache_seconds <= 60 && floor(var.registry_cache_seconds) == var.registry_cache_seconds
+    error_message = "Let the router remember for 0 to 60 whole seconds: retired queues are deleted on the strength of it."
+  }
+}
+
 variable "failed_records_days" {
   description = "Days that the failure bucket keeps what it holds."
   type        = number
@@ -309,8 +321,8 @@ variable "held" {
   nullable = false
 
   validation {
-    condition     = var.held.days >= 1 && var.held.per_thing_per_day >= 0 && var.held.per_day >= 0
-    error_message = "Keep held readings for at least 1 day; the daily bounds can't be negative."
+    condition     = alltrue([for bound in values(var.held) : bound >= 1 && floor(bound) == bound]) && var.held.days <= 365
+    error_message = "Keep held readings for 1 to 365 days; every bound is a whole number from 1 on."
   }
 }
 
@@ -323,7 +335,7 @@ variable "things_per_slot" {
   nullable    = false
 
   validation {
-    condition     = var.things_per_slot >= 1 && var.things_per_slot <= 10000
+    condition     = var.things_per_slot >= 1 && var.things_per_slot <= 10000 && floor(var.things_per_slot) == var.things_per_slot
     error_message = "Give 1 to 10000 Things to a slot."
   }
 }
@@ -335,8 +347,8 @@ variable "lanes_per_slot" {
   nullable    = false
 
   validation {
-    condition     = var.lanes_per_slot >= 1 && var.lanes_per_slot <= 64
-    error_message = "Give a slot 1 to 64 lanes."
+    condition     = var.lanes_per_slot >= 1 && var.lanes_per_slot <= 100 && floor(var.lanes_per_slot) == var.lanes_per_slot
+    error_message = "Give a slot 1 to 100 lanes."
   }
 }
 
@@ -362,8 +374,8 @@ variable "fetch_concurrency" {
   nullable    = false
 
   validation {
-    condition     = var.fetch_concurrency >= 1 && var.fetch_concurrency <= 256
-    error_message = "Give 1 to 256 requests in flight."
+    condition     = var.fetch_concurrency >= 1 && var.fetch_concurrency <= 100 && floor(var.fetch_concurrency) == var.fetch_concurrency
+    error_message = "Give 1 to 100 requests in flight."
   }
 }
 
@@ -404,12 +416,24 @@ variable "connector_timings" {
     error_message = "One lost renewal must not end the lease: keep lease_seconds above twice beat_seconds."
   }
   validation {
+    condition = alltrue([
+      for seconds in [
+        var.connector_timings.lifetime_seconds,
+        var.connector_timings.heartbeat_seconds,
+        var.connector_timings.visibility_seconds,
+        var.connector_timings.seconds_per_execution,
+        var.connector_timings.handover_jitter_seconds + 1, # may be 0
+      ] : seconds >= 1 && floor(seconds) == seconds
+    ])
+    error_message = "Give whole seconds to lifetime_seconds, heartbeat_seconds, visibility_seconds, seconds_per_execution (from 1 on) and handover_jitter_seconds (from 0 on)."
+  }
+  validation {
     condition     = length(var.connector_timings.back_off_seconds) > 0 && alltrue([for step in var.connector_timings.back_off_seconds : step >= 1 && floor(step) == step])
     error_message = "Give at least one back-off step, in whole seconds from 1 on."
   }
   validation {
     # About ten events a turn, in a history of 25,000.
-    condition     = var.connector_timings.turns_per_execution >= 1 && var.connector_timings.turns_per_execution <= 1000
+    condition     = var.connector_timings.turns_per_execution >= 1 && var.connector_timings.turns_per_execution <= 1000 && floor(var.connector_timings.turns_per_execution) == var.connector_timings.turns_per_execution
     error_message = "Continue as a new execution after 1 to 1000 turns: the history of an execution is full at 25,000 events."
   }
 }
@@ -432,8 +456,8 @@ variable "delivery_concurrency" {
   nullable    = false
 
   validation {
-    condition     = var.delivery_concurrency >= 1 && var.delivery_concurrency <= 256
-    error_message = "Give 1 to 256 writes in flight."
+    condition     = var.delivery_concurrency >= 1 && var.delivery_concurrency <= 100 && floor(var.delivery_concurrency) == var.delivery_concurrency
+    error_message = "Give 1 to 100 writes in flight."
   }
 }
 

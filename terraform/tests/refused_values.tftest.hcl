@@ -268,3 +268,23 @@ run "a_concurrency_that_leaves_no_room_to_hand_over" {
 
   expect_failures = [var.connector_reserved_concurrency]
 }
+
+run "half_a_heartbeat" {
+  command = plan
+
+  variables {
+    connector_timings = { heartbeat_seconds = 30.5 }
+  }
+
+  expect_failures = [var.connector_timings]
+}
+
+run "a_held_store_that_holds_nothing" {
+  command = plan
+
+  variables {
+    held = { per_day = 0 }
+  }
+
+  expect_failures = [var.held]
+}

@@ -109,9 +109,15 @@ def test_an_answer_ends_a_row_of_failures() -> None:
 
 
 def test_a_connector_that_served_for_long_before_it_crashed_is_followed_at_once() -> None:
-    connector = Connector([CRASH] * 5 + [STOP], seconds=301)
+    connector = Connector([CRASH] * 5 + [STOP], seconds=346)
     connector.run()
     assert connector.execution.waits == []
+
+
+def test_the_time_it_takes_to_notice_a_dead_connector_does_not_count_as_service() -> None:
+    connector = Connector([CRASH] * 5 + [STOP], seconds=45)
+    connector.run()
+    assert len(connector.execution.waits) == 4
 
 
 def test_after_100_turns_it_continues_as_a_new_execution() -> None:
