@@ -37,6 +37,7 @@ class Gate:
     def __init__(self, stop: Stop) -> None:
         self._stop = stop
         self._closed_until = 0.0
+        self._last_success = 0.0
         self._delays = backoff()
 
     async def passed(self) -> None:
@@ -62,8 +63,13 @@ class Gate:
         self._closed_until = time.monotonic() + delay
         logger.error("ThingWorx can't be reached", reason=reason, next_try_in_seconds=round(delay, 1))
 
+    def served_since(self, moment: float) -> bool:
+        """Whether the platform has answered anybody after `moment` of the monotonic clock."""
+        return self._last_success > moment
+
     def succeeded(self) -> None:
         """The platform answers: the next trouble starts with the shortest delay."""
+        self._last_success = time.monotonic()
         if self._closed_until:
             self._closed_until = 0.0
             self._delays = backoff()

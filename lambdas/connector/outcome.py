@@ -14,7 +14,8 @@ __all__ = ["Outcome", "Verdict", "outcome_of"]
 class Outcome(Enum):
     """What to do next."""
 
-    #: The platform serves nobody: keep everything, try until it does. SQS is the buffer.
+    #: The platform serves nobody: keep everything, try until it does. SQS is the buffer. When it serves
+    #: others all the same, it is this Thing's trouble: after `thing_retry_seconds` of that, park.
     WAIT = "wait"
     #: This call failed for a reason that may pass: try again for `thing_retry_seconds`, then park.
     RETRY = "retry"
@@ -25,10 +26,11 @@ class Outcome(Enum):
 
 
 class Verdict(NamedTuple):
-    """An outcome with the reason that goes into the held store."""
+    """An outcome with what goes into the held store: a code and a sentence."""
 
     outcome: Outcome
     reason: str
+    detail: str = ""
 
 
 _BY_STATUS: dict[int, Verdict] = {
@@ -41,12 +43,17 @@ _BY_STATUS: dict[int, Verdict] = {
 }
 
 
-def outcome_of(error: ThingworxError) -> Verdict:
+def outcome_of(error: Exception) -> Verdict:
     """Outcome of a failed push.
 
     A 500 is about the call, not about the server: a failing service, a disabled Thing and a bad
     parameter all answer it, so it is tried again for a while and then parked, never waited for.
+    An error nobody foresaw loses nothing: it is waited for like a platform that is away.
     """
-    if not isinstance(error, ThingworxCallFailed):
-        return Verdict(Outcome.WAIT, "platform_unavailable")
-    return _BY_STATUS.get(error.status, Verdict(Outcome.RETRY, "write_failed"))
+    if isinstance(error, ThingworxCallFailed):
+        verdict = _BY_STATUS.get(error.status, Verdict(Outcome.RETRY, "write_failed"))
+    elif isinstance(error, ThingworxError):
+        verdict = Verdict(Outcome.WAIT, "platform_unavailable")
+    else:
+        verdict = Verdict(Outcome.WAIT, "internal_error")
+    return verdict._replace(detail=f"{type(error).__name__}: {error}")
