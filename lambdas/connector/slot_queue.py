@@ -22,7 +22,8 @@ __all__ = ["Message", "SlotQueue", "VisibilityLost"]
 
 #: Entries of one batch call and messages of one receive: the service's limit.
 BATCH = 10
-_DELETE_TRIES = 3
+#: Pauses before each try to delete a batch.
+_DELETE_DELAYS = (0.0, 0.1, 0.5)
 #: SQS's names for a queue that is not there, in its query and its JSON protocol.
 _MISSING = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
 #: How long a delete waits for company: fewer calls, and far below a visibility timeout.
@@ -95,9 +96,11 @@ class SlotQueue:
             VisibilityLost: at least one could not be kept.
         """
         try:
-            failed = await asyncio.to_thread(self._change_visibility, messages, self.visibility)
-        except (ClientError, BotoCoreError) as error:
-            raise VisibilityLost(str(error)) from error
+            # An answer that comes later than this may be too late to count on.
+            async with asyncio.timeout(self.visibility / 2):
+                failed = await asyncio.to_thread(self._change_visibility, messages, self.visibility)
+        except (ClientError, BotoCoreError, TimeoutError) as error:
+            raise VisibilityLost(str(error) or "no answer in time") from error
         if failed:
             raise VisibilityLost(f"{failed} of {len(messages)} messages could not be kept hidden")
 
@@ -116,15 +119,13 @@ class SlotQueue:
         loop = asyncio.get_running_loop()
         waiting = [(message, loop.create_future()) for message in messages]
         self._leaving.extend(waiting)
-        if len(self._leaving) >= BATCH:
-            self._flush()
-        else:
-            loop.call_later(_LINGER_SECONDS, self._flush)
+        self._flush(at_least=BATCH)
+        loop.call_later(_LINGER_SECONDS, self._flush)
         results = await asyncio.gather(*(future for _, future in waiting))
         return results.count(False)
 
-    def _flush(self) -> None:
-        while self._leaving:
+    def _flush(self, at_least: int = 1) -> None:
+        while len(self._leaving) >= at_least:
             batch, self._leaving = self._leaving[:BATCH], self._leaving[BATCH:]
             task = asyncio.get_running_loop().create_task(self._delete_batch(batch))
             self._flushes.add(task)
@@ -132,22 +133,22 @@ class SlotQueue:
 
     async def _delete_batch(self, batch: list[tuple[Message, asyncio.Future[bool]]]) -> None:
         left = dict(enumerate(batch))
-        for delay in (0.1, 0.5, 0.0)[:_DELETE_TRIES]:
-            try:
-                failed = await asyncio.to_thread(self._delete, {key: left[key][0] for key in left})
-            except (ClientError, BotoCoreError) as error:
-                logger.warning("deleting failed", reason=str(error))
-                failed = set(left)
-            for key in [key for key in left if key not in failed]:
-                _, future = left.pop(key)
-                if not future.done():
-                    future.set_result(True)
-            if not left:
-                return
-            await asyncio.sleep(delay)
-        for _, future in left.values():
-            if not future.done():
-                future.set_result(False)
+        try:
+            for delay in _DELETE_DELAYS:
+                await asyncio.sleep(delay)
+                try:
+                    failed = await asyncio.to_thread(self._delete, {key: left[key][0] for key in left})
+                except (ClientError, BotoCoreError) as error:
+                    logger.warning("deleting failed", reason=str(error))
+                    continue
+                for key in left.keys() - failed:
+                    _resolve(left.pop(key)[1], deleted=True)
+                if not left:
+                    return
+        finally:
+            # Whatever happened here: nobody may wait for ever.
+            for _, future in left.values():
+                _resolve(future, deleted=False)
 
     def _receive(self, attempt: str, wait_seconds: int) -> list[Message]:
         answer = self._client.receive_message(
@@ -187,6 +188,11 @@ class SlotQueue:
             Entries=[{"Id": str(key), "ReceiptHandle": message.receipt} for key, message in messages.items()],
         )
         return {int(entry["Id"]) for entry in answer.get("Failed", [])}
+
+
+def _resolve(future: asyncio.Future[bool], *, deleted: bool) -> None:
+    if not future.done():  # its lane may have been given up
+        future.set_result(deleted)
 
 
 def _is_missing(error: Exception) -> bool:

@@ -112,6 +112,7 @@ class FakeSqs:
     Attributes:
         failing: operation -> errors it raises first.
         refusing: operation -> how many entries of its batches it still refuses.
+        stuck: receipts that can never be deleted or changed.
     """
 
     def __init__(self, *messages: Message) -> None:
@@ -121,6 +122,7 @@ class FakeSqs:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.failing: dict[str, list[Exception]] = {}
         self.refusing: Counter[str] = Counter()
+        self.stuck: set[str] = set()
         self.lock = threading.Lock()
 
     def _begin(self, operation: str, arguments: dict[str, Any]) -> None:
@@ -176,7 +178,7 @@ class FakeSqs:
     def _refused(self, operation: str, entries: Sequence[dict[str, Any]]) -> list[str]:
         failed = [entry["Id"] for entry in entries][: self.refusing[operation]]
         self.refusing[operation] -= len(failed)
-        return failed
+        return failed + [entry["Id"] for entry in entries if entry["ReceiptHandle"] in self.stuck]
 
     def _show(self, receipt: str) -> None:
         entry = self.hidden.pop(receipt, None)
