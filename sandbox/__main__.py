@@ -8,12 +8,13 @@ from pathlib import Path
 
 __all__ = ["main"]
 
-FOLDER = Path(__file__).resolve().parent.parent / ".sandbox"
+_FOLDER = Path(__file__).resolve().parent.parent / ".sandbox"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when all went well."""
     parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=_FOLDER, help="where all its files go")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("demo", help="deploy, publish, hand over, check, take down")
     commands.add_parser("up", help="deploy and stay up until Ctrl-C")
@@ -29,17 +30,17 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "demo":
         from sandbox.demo import run_demo  # noqa: PLC0415 - each command loads what it needs
 
-        return 0 if run_demo(FOLDER / "demo") else 1
+        return 0 if run_demo(options.folder / "demo") else 1
     from sandbox import session  # noqa: PLC0415 - same
 
     if options.command == "up":
-        session.stay_up(FOLDER / "main")
+        session.stay_up(options.folder / "main")
     elif options.command == "add-thing":
-        session.add_thing(FOLDER / "main", options.name)
+        session.add_thing(options.folder / "main", options.name)
     elif options.command == "publish":
-        session.publish(FOLDER / "main", options.name, options.topic, options.payload)
+        session.publish(options.folder / "main", options.name, options.topic, options.payload)
     else:
-        session.show_values(FOLDER / "main", options.name)
+        session.show_values(options.folder / "main", options.name)
     return 0
 
 
