@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import orjson
 
 from lambdas.connector.gate import Gate, backoff
 from lambdas.connector.outcome import Outcome, Verdict, outcome_of
 from lambdas.connector.recent import RecentIds
-from lambdas.shared.errors import MalformedParcel, ThingworxError
+from lambdas.connector.stop import Stopped, StopReason
+from lambdas.shared.errors import MalformedParcel
 from lambdas.shared.held_store import HeldReading
 from lambdas.shared.observability import logger
 from lambdas.shared.parcel import Parcel, Reading, decode
@@ -19,7 +20,7 @@ from lambdas.thingworx.infotable import ValueRow
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from lambdas.connector.slot_queue import Message
     from lambdas.connector.stop import Stop
@@ -30,7 +31,8 @@ __all__ = ["Delivery"]
 
 #: Rows of one call: bounds a request's size and the time one Thing takes.
 _ROWS_PER_CALL = 1000
-
+#: Writes to the held store under way at once; each has several requests of its own.
+_HOLDS = 4
 
 _HeldState = Literal["rejected", "parked"]
 
@@ -70,6 +72,7 @@ class Delivery:
         self._stop = stop
         self.owns = owns
         self._window = asyncio.Semaphore(concurrency)
+        self._holds = asyncio.Semaphore(_HOLDS)
         self._retry_seconds = thing_retry_seconds
         self._counters = counters
         self._recent = RecentIds()
@@ -91,74 +94,102 @@ class Delivery:
                 continue
             for entry in _entries(parcel):
                 by_thing.setdefault(entry.reading.thing, []).append(entry)
-        async with asyncio.TaskGroup() as tasks:
-            for thing, entries in by_thing.items():
-                tasks.create_task(self._settle_thing(thing, entries))
+        settled = await asyncio.gather(
+            *(self._settle_thing(thing, entries) for thing, entries in by_thing.items()),
+            return_exceptions=True,
+        )
+        # Only after all have ended: messages given back while one of their pushes is under way could be
+        # delivered before it.
+        for result in settled:
+            if isinstance(result, BaseException):
+                raise result
 
     async def _settle_thing(self, thing: str, entries: list[_Entry]) -> None:
-        fresh = [entry for entry in entries if entry.reading.id not in self._recent]
+        fresh: dict[str, _Entry] = {}
+        for entry in entries:
+            if entry.reading.id not in self._recent:
+                fresh.setdefault(entry.reading.id, entry)
         self._count("duplicate", len(entries) - len(fresh))
-        for batch in _batches(fresh):
+        in_time_order = sorted(fresh.values(), key=lambda entry: entry.reading.time)
+        for batch in _batches(in_time_order):
             await self._settle_batch(thing, batch)
 
     async def _settle_batch(self, thing: str, batch: list[_Entry]) -> None:
         rows = [row for entry in batch for row in entry.rows]
-        verdict = self._still_parked(thing)
-        if verdict is None:
-            verdict = await self._push(thing, rows)
+        verdict = self._still_parked(thing) or await self._push(thing, rows)
         if verdict is None:
             self._parked.pop(thing, None)
             self._count("delivered", len(batch))
             self._counters["values_delivered"] += len(rows)
             for entry in batch:
                 self._recent.add(entry.reading.id)
-            return
-        state: _HeldState = "rejected" if verdict.outcome is Outcome.REJECT else "parked"
-        if state == "parked" and thing not in self._parked:
-            self._parked[thing] = (time.monotonic() + self._retry_seconds, verdict)
-        await self._hold([_held(entry.reading, state, verdict.reason) for entry in batch])
+        elif verdict.outcome is not Outcome.REJECT:
+            if self._still_parked(thing) is None:
+                self._parked[thing] = (time.monotonic() + self._retry_seconds, verdict)
+            await self._hold([_held(entry.reading, "parked", verdict) for entry in batch])
+        elif len(batch) > 1:
+            # The platform refuses a call as a whole: halve it until the refused readings stand alone.
+            middle = len(batch) // 2
+            await self._settle_batch(thing, batch[:middle])
+            await self._settle_batch(thing, batch[middle:])
+        else:
+            await self._hold([_held(batch[0].reading, "rejected", verdict)])
 
     def _still_parked(self, thing: str) -> Verdict | None:
         until, verdict = self._parked.get(thing, (0.0, None))
-        if time.monotonic() < until:
-            return verdict
-        self._parked.pop(thing, None)
-        return None
+        return verdict if time.monotonic() < until else None
 
     async def _push(self, thing: str, rows: list[ValueRow]) -> Verdict | None:
         """Push until it is decided; None = the platform took the rows."""
-        first_failure: float | None = None
-        delays = backoff()
-        while True:
-            await self._gate_passed()
+        # A Thing that was parked gets one try: its lane has waited for it long enough.
+        patience = 0.0 if thing in self._parked else self._retry_seconds
+        own_trouble_since: float | None = None
+        last_failure: float | None = None
+        for delay in backoff():
             try:
-                async with self._window:
-                    self._check_owner()
-                    await self._transport.push(thing, rows)
-            except ThingworxError as error:
+                await self._call(thing, rows)
+            except Stopped:
+                raise
+            except Exception as error:  # noqa: BLE001 - outcome_of says what to do with each
                 verdict = outcome_of(error)
-                self._counters["push_failed"] += 1
-                if verdict.outcome is Outcome.WAIT:
-                    self.gate.failed(str(error))
-                    continue
-                first_failure = first_failure or time.monotonic()
-                spent = time.monotonic() - first_failure
-                if verdict.outcome is Outcome.RETRY and spent < self._retry_seconds:
-                    await self._stop.pause(next(delays))
-                    continue
-                logger.warning("readings set aside", thing=thing, reason=verdict.reason, detail=str(error))
+            else:
+                return None
+            self._counters["push_failed"] += 1
+            now = time.monotonic()
+            if verdict.outcome is Outcome.WAIT:
+                self.gate.failed(verdict.detail)
+                own_trouble = last_failure is not None and self.gate.served_since(last_failure)
+            else:
+                own_trouble = True
+            last_failure = now
+            if not own_trouble:
+                own_trouble_since = None
+                continue
+            own_trouble_since = own_trouble_since or now
+            final = verdict.outcome in (Outcome.PARK, Outcome.REJECT)
+            if final or now - own_trouble_since >= patience:
+                logger.warning(
+                    "readings set aside", thing=thing, reason=verdict.reason, detail=verdict.detail
+                )
                 return verdict
-            self.gate.succeeded()
-            return None
+            await self._stop.pause(delay)
+        raise AssertionError  # pragma: no cover - backoff never ends
 
-    async def _gate_passed(self) -> None:
-        await self.gate.passed()
-        self._check_owner()
+    async def _call(self, thing: str, rows: list[ValueRow]) -> None:
+        while rows:
+            await self.gate.passed()
+            async with self._window:
+                if self.gate.closed:  # closed while this one waited for its turn
+                    continue
+                self._check_owner()
+                await _uninterrupted(self._transport.push(thing, rows))
+                self.gate.succeeded()
+                return
 
     def _check_owner(self) -> None:
         self._stop.check()
         if not self.owns():
-            self._stop.abandon()
+            self._stop.ask(StopReason.LEASE_LOST)
             self._stop.check()
 
     async def _set_aside(self, message: Message, error: MalformedParcel) -> None:
@@ -181,17 +212,18 @@ class Delivery:
     async def _hold(self, readings: list[HeldReading]) -> None:
         """Write to the held store; what can't be written is not settled, so this tries on."""
         for delay in backoff():
-            self._check_owner()
-            try:
-                dropped = await asyncio.to_thread(self._held.hold, readings)
-            except Exception as error:  # noqa: BLE001 - any failure means: not held, try again
-                logger.error("held store failed", reason=str(error))
-                await self._stop.pause(delay)
-                continue
-            lost = sum(dropped.values())
-            self._count("dropped_held_full", lost)
-            self._count(f"held_{readings[0].state}", len(readings) - lost)
-            return
+            async with self._holds:
+                self._check_owner()
+                try:
+                    dropped = await asyncio.to_thread(self._held.hold, readings)
+                except Exception as error:  # noqa: BLE001 - any failure means: not held, try again
+                    logger.error("held store failed", reason=str(error))
+                else:
+                    lost = sum(dropped.values())
+                    self._count("dropped_held_full", lost)
+                    self._count(f"held_{readings[0].state}", len(readings) - lost)
+                    return
+            await self._stop.pause(delay)
 
     def _count(self, outcome: str, readings: int) -> None:
         self._counters[outcome] += readings
@@ -212,27 +244,37 @@ def _entries(parcel: Parcel) -> list[_Entry]:
     ]
 
 
+async def _uninterrupted(call: Coroutine[Any, Any, None]) -> None:
+    """Await `call` to its end even when cancelled: it can't be called back, and the next comes after it."""
+    task = asyncio.ensure_future(call)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
 def _batches(entries: list[_Entry]) -> list[list[_Entry]]:
     """Entries in order, at most `_ROWS_PER_CALL` rows together unless one reading alone has more."""
     batches: list[list[_Entry]] = []
-    rows = _ROWS_PER_CALL
+    rows = 0
     for entry in entries:
         rows += len(entry.rows)
-        if rows > _ROWS_PER_CALL:
+        if not batches or rows > _ROWS_PER_CALL:
             batches.append([])
             rows = len(entry.rows)
         batches[-1].append(entry)
     return batches
 
 
-def _held(reading: Reading, state: _HeldState, reason: str) -> HeldReading:
+def _held(reading: Reading, state: _HeldState, verdict: Verdict) -> HeldReading:
     return HeldReading(
         thing=reading.thing,
         state=state,
         time=reading.time,
         id=reading.id,
-        reason=reason,
-        detail="",
+        reason=verdict.reason,
+        detail=verdict.detail,
         topic="",
         values=orjson.dumps(dict(reading.values)).decode(),
     )

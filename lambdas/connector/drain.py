@@ -7,10 +7,11 @@ settled together, kept hidden together, and deleted only when all their readings
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lambdas.connector.slot_queue import Message, SlotQueue, VisibilityLost
-from lambdas.connector.stop import Stop, Stopped
+from lambdas.connector.stop import Stop, Stopped, StopReason
 from lambdas.shared.observability import logger
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ __all__ = ["Drain"]
 
 #: Messages held at once: bounds memory at 256 KiB each while ThingWorx is slow.
 _MOST_MESSAGES = 60
-_LONG_POLL_SECONDS = 10
-_SHORT_POLL_SECONDS = 1
 
 
 class Drain:
@@ -34,7 +33,7 @@ class Drain:
         queue: the slot's queue.
         delivery: settles readings.
         stop: ends receiving, then waiting.
-        leaving: whether a successor may come any moment: polls are short then.
+        poll_seconds: how long the next receive call may wait for messages.
         counters: what happened, by name.
     """
 
@@ -44,15 +43,16 @@ class Drain:
         delivery: Delivery,
         *,
         stop: Stop,
-        leaving: Callable[[], bool],
+        poll_seconds: Callable[[], int],
         counters: Counter[str],
     ) -> None:
         self._queue = queue
         self._delivery = delivery
         self._stop = stop
-        self._leaving = leaving
+        self._poll_seconds = poll_seconds
         self._counters = counters
-        self._lanes: set[asyncio.Task[None]] = set()
+        self._units: set[asyncio.Task[None]] = set()
+        self._last_unit: dict[str, asyncio.Task[None]] = {}
         self._held_messages = 0
 
     async def run(self) -> None:
@@ -65,37 +65,58 @@ class Drain:
             if self._delivery.gate.closed or self._held_messages >= _MOST_MESSAGES:
                 await self._stop.wait_asked(0.1)
                 continue
-            messages = await self._queue.receive(
-                _SHORT_POLL_SECONDS if self._leaving() else _LONG_POLL_SECONDS
-            )
-            for lane_messages in _by_lane(messages):
-                self._start_lane(lane_messages)
+            messages = await self._queue.receive(self._poll_seconds())
+            if not self._delivery.owns():
+                self._stop.ask(StopReason.LEASE_LOST)
+                if messages:  # nothing of them has been sent on, so the owner may have them at once
+                    await self._queue.release(messages)
+                return
+            for unit in _by_lane(messages):
+                self._start(unit)
 
-    async def settled(self, seconds: float) -> None:
-        """Wait at most `seconds` for lanes at work, then make them give up, and wait for that."""
-        if self._lanes:
-            await asyncio.wait(self._lanes, timeout=seconds)
+    async def settled(self, seconds: float, grace: float) -> None:
+        """Wait at most `seconds` for lanes at work, then make them give up.
+
+        Calls on their way to the platform may end within `grace` seconds more. Lanes that take longer
+        are left behind: their messages are neither deleted nor given back, so that nobody gets them
+        before their visibility timeout.
+        """
+        if self._units:
+            await asyncio.wait(self._units, timeout=seconds)
         self._stop.abandon()
-        if self._lanes:
-            await asyncio.wait(self._lanes)
+        if self._units:
+            _, late = await asyncio.wait(self._units, timeout=grace)
+            for unit in late:
+                unit.cancel()
+            self._counters["lanes_left_behind"] += len(late)
 
-    def _start_lane(self, messages: list[Message]) -> None:
+    def _start(self, messages: list[Message]) -> None:
+        lane = messages[0].lane
         self._held_messages += len(messages)
-        task = asyncio.get_running_loop().create_task(self._serve_lane(messages))
-        self._lanes.add(task)
-        task.add_done_callback(self._lanes.discard)
+        unit = asyncio.get_running_loop().create_task(self._serve(messages, self._last_unit.get(lane)))
+        self._units.add(unit)
+        self._last_unit[lane] = unit
+        unit.add_done_callback(partial(self._ended, lane))
 
-    async def _serve_lane(self, messages: list[Message]) -> None:
+    def _ended(self, lane: str, unit: asyncio.Task[None]) -> None:
+        self._units.discard(unit)
+        if self._last_unit.get(lane) is unit:
+            del self._last_unit[lane]
+
+    async def _serve(self, messages: list[Message], earlier: asyncio.Task[None] | None) -> None:
         lane = messages[0].lane
         try:
             async with asyncio.TaskGroup() as tasks:
                 hiding = tasks.create_task(self._keep_hidden(messages))
+                if earlier is not None:
+                    # Its messages came again while a call of theirs was still on its way.
+                    await asyncio.wait([earlier])
                 await self._delivery.settle(messages)
-                not_deleted = await self._queue.delete(messages)
                 hiding.cancel()
+            not_deleted = await self._queue.delete(messages)
             self._counters["messages_deleted"] += len(messages) - not_deleted
         except* Stopped:
-            # Only an owner gives messages back early: after a lost lease, pushes may still be landing.
+            # Only an owner gives messages back early: after a lost lease, they may be another's already.
             if self._delivery.owns():
                 await self._queue.release(messages)
         except* VisibilityLost as group:

@@ -12,7 +12,6 @@ stops receiving, settles what it holds, releases the lease, and the successor ta
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ from lambdas.connector.drain import Drain
 from lambdas.connector.lease import LeaseLost, Taken
 from lambdas.connector.slot_queue import SlotQueue
 from lambdas.connector.stop import Stop, StopReason
+from lambdas.connector.timing import plan
 from lambdas.connector.token import TokenClosed
 from lambdas.shared.errors import ConnectorError
 from lambdas.shared.observability import count, logger
@@ -47,11 +47,8 @@ __all__ = ["Connector", "Parts", "State"]
 _T = TypeVar("_T")
 
 _THREADS = 24
-_ASK_AGAIN_SECONDS = 0.5
-#: Pause between looks at the lease while leaving: the wait a successor sees.
-_LEAVING_TICK_SECONDS = 0.5
-_SETTLE_SECONDS = 8.0
-_END_MARGIN_SECONDS = 20.0
+#: Beats and the lease have threads of their own: work that hangs must not keep them waiting.
+_CONTROL_THREADS = 3
 
 
 class State(Enum):
@@ -100,11 +97,8 @@ class Connector:
         self._counters: Counter[str] = Counter()
         self._state = State.STARTING
         self._stop = Stop()
-        now = time.monotonic()
-        jitter = random.uniform(-settings.handover_jitter_seconds, settings.handover_jitter_seconds)
-        margin = settings.handover_before_end_seconds
-        self._handover_at = now + max(0.0, seconds_left - margin + jitter)
-        self._end_at = now + max(0.0, seconds_left - min(_END_MARGIN_SECONDS, margin / 3))
+        self._timing = plan(settings, seconds_left, time.monotonic())
+        self._control = ThreadPoolExecutor(_CONTROL_THREADS, thread_name_prefix="control")
 
     @property
     def state(self) -> State:
@@ -121,42 +115,41 @@ class Connector:
         Raises:
             Exception: what made serving impossible; the token has been answered with it.
         """
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=_THREADS))
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
         try:
             # The first call: an event that comes late or twice finds its token closed, and ends here.
-            await asyncio.to_thread(self._parts.token.beat)
+            await self._controlled(self._parts.token.beat)
+            await self._live()
         except TokenClosed:
-            self._stop.ask(StopReason.TOKEN_CLOSED)
-            self._enter(State.ENDED)
-            return
-        beating = asyncio.get_running_loop().create_task(self._beat())
-        try:
-            await self._own_the_slot()
-            await self._answer_at_the_end()
+            logger.info("nobody waits for this connector", slot=self._slot)
         except Exception as error:
             await self._answer(partial(self._parts.token.fail, error))
             raise
         finally:
-            beating.cancel()
-            await asyncio.gather(beating, return_exceptions=True)
             await self._parts.transport.close()
+            self._control.shutdown()
             self._report()
             self._enter(State.ENDED)
+
+    async def _live(self) -> None:
+        beating = asyncio.get_running_loop().create_task(self._beat())
+        try:
+            await self._own_the_slot()
+            await self._answer_at_the_end()
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
 
     async def _beat(self) -> None:
         token = self._parts.token
         while not token.answered:
             await asyncio.sleep(self._settings.beat_seconds)
-            if token.answered:
-                return
             try:
-                await asyncio.to_thread(token.beat)
+                await self._controlled(token.beat)
             except TokenClosed:
-                # Answering closes the token too: a beat that was under way then means nothing.
-                if not token.answered:
-                    self._stop.ask(StopReason.TOKEN_CLOSED)
+                self._stop.ask(StopReason.TOKEN_CLOSED)
                 return
-            except (ClientError, BotoCoreError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it was, the next beat may pass
                 logger.warning("heartbeat failed", slot=self._slot, reason=str(error))
 
     async def _own_the_slot(self) -> None:
@@ -165,29 +158,31 @@ class Connector:
         if not await self._acquired():
             return
         try:
-            queue_url = (await asyncio.to_thread(self._parts.lease.view)).queue_url
+            queue_url = (await self._controlled(self._parts.lease.view)).queue_url
             if queue_url is None:
                 raise ConnectorError(f"slot {self._slot} has no queue yet; a discovery run creates it")
             self._enter(State.SERVING)
             logger.warning("serving", slot=self._slot, limits=self._parts.transport.limits)
             await self._serve(queue_url)
         finally:
-            await asyncio.to_thread(self._parts.lease.release)
+            # When this fails, the lease runs out by itself.
+            await self._tried(self._parts.lease.release)
 
     async def _acquired(self) -> bool:
         """Wait for the lease; false when there is a reason not to serve."""
         while not self._stop.asked:
-            taken = await self._tried(self._parts.lease.acquire)
+            # Nothing is held yet: a failure is best left to the state machine, which backs off.
+            taken = await self._controlled(self._parts.lease.acquire)
             if taken is Taken.HELD:
                 return True
             if taken is Taken.SUPERSEDED:
                 self._stop.ask(StopReason.SUPERSEDED)
             elif taken is Taken.STOPPING:
                 self._stop.ask(StopReason.SLOT_STOPPING)
-            elif time.monotonic() >= self._end_at:
+            elif time.monotonic() >= self._timing.end_at:
                 self._stop.ask(StopReason.END_OF_LIFE)
             else:
-                await self._stop.wait_asked(_ASK_AGAIN_SECONDS)
+                await self._stop.wait_asked(self._timing.tick)
         return False
 
     async def _serve(self, queue_url: str) -> None:
@@ -206,25 +201,29 @@ class Connector:
             queue,
             delivery,
             stop=self._stop,
-            leaving=lambda: self._state is State.LEAVING,
+            poll_seconds=lambda: 1 if self._state is State.LEAVING else self._timing.poll,
             counters=self._counters,
         )
         keeping = asyncio.get_running_loop().create_task(self._keep_lease())
+        # However it ends, receiving must end with it: nobody would notice a lost lease any more.
+        keeping.add_done_callback(lambda _: self._stop.ask(StopReason.LEASE_LOST))
         try:
             await drain.run()
         finally:
             # Also when receiving failed for good: nothing may be left at work behind the lease.
             self._enter(State.SETTLING)
-            await drain.settled(_SETTLE_SECONDS)
+            await drain.settled(self._timing.settle, self._timing.grace)
             keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+            await asyncio.wait([keeping])
+        if not keeping.cancelled():
+            keeping.result()
 
     async def _keep_lease(self) -> None:
         """Renew, hand over in time, and notice every reason to stop."""
         lease = self._parts.lease
         while True:
             await asyncio.sleep(self._until_next_look())
-            if self._state is State.SERVING and time.monotonic() >= self._handover_at:
+            if self._state is State.SERVING and time.monotonic() >= self._timing.handover_at:
                 await self._announce_handover()
             try:
                 slot = await self._tried(lease.renew)
@@ -236,16 +235,16 @@ class Connector:
                 return
             if slot is not None:
                 self._look_at(slot)
-            if time.monotonic() >= self._end_at:
+            if time.monotonic() >= self._timing.end_at:
                 self._stop.ask(StopReason.END_OF_LIFE)
             self._report()
 
     def _until_next_look(self) -> float:
         if self._state is State.LEAVING:
-            return _LEAVING_TICK_SECONDS
+            return self._timing.tick
         pause = self._settings.lease_seconds / 3
         if self._state is State.SERVING:
-            return min(pause, max(_ASK_AGAIN_SECONDS, self._handover_at - time.monotonic()))
+            return min(pause, max(self._timing.tick, self._timing.handover_at - time.monotonic()))
         return pause
 
     def _look_at(self, slot: SlotView) -> None:
@@ -255,9 +254,11 @@ class Connector:
             self._stop.ask(StopReason.SUCCESSOR_READY)
 
     async def _announce_handover(self) -> None:
+        token, lease = self._parts.token, self._parts.lease
         try:
-            await asyncio.to_thread(self._parts.token.answer, "handover", "the function's time is ending")
-            await asyncio.to_thread(self._parts.lease.leave)
+            if not token.answered:
+                await self._controlled(partial(token.answer, "handover", "the function's time is ending"))
+            await self._controlled(lease.leave)
         except TokenClosed:
             self._stop.ask(StopReason.TOKEN_CLOSED)
         except LeaseLost:
@@ -265,7 +266,8 @@ class Connector:
         except (ClientError, BotoCoreError) as error:
             logger.warning("hand-over could not be announced, trying again", reason=str(error))
         else:
-            self._enter(State.LEAVING)
+            if self._state is State.SERVING:  # or something made it stop meanwhile
+                self._enter(State.LEAVING)
 
     async def _answer_at_the_end(self) -> None:
         token, reason = self._parts.token, self._stop.reason
@@ -278,7 +280,7 @@ class Connector:
         if self._parts.token.answered:
             return
         try:
-            await asyncio.to_thread(call)
+            await self._controlled(call)
         except TokenClosed:
             logger.info("nobody waits for the answer", slot=self._slot)
         except (ClientError, BotoCoreError) as error:
@@ -288,10 +290,13 @@ class Connector:
     async def _tried(self, call: Callable[[], _T]) -> _T | None:
         """Result of a table call, or None when AWS failed this time: the lease's deadline decides."""
         try:
-            return await asyncio.to_thread(call)
+            return await self._controlled(call)
         except (ClientError, BotoCoreError) as error:
             logger.warning("control table call failed", slot=self._slot, reason=str(error))
             return None
+
+    async def _controlled(self, call: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._control, call)
 
     def _report(self) -> None:
         count(self._settings.stack, "connector", dict(self._counters))

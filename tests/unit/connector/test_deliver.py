@@ -1,0 +1,383 @@
+"""Every reading ends delivered, recognised as a repeat, or held; in order, and counted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lambdas.connector.deliver import Delivery
+from lambdas.connector.slot_queue import Message
+from lambdas.connector.stop import Stop, Stopped, StopReason
+from lambdas.shared.errors import ThingworxCallFailed, ThingworxUnavailable
+from tests.unit.connector.fakes import FakeHeld, FakeTransport, message, reading, until
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from lambdas.shared.parcel import Reading
+    from lambdas.thingworx.infotable import ValueRow
+
+SETTLED = ("delivered", "duplicate", "held_parked", "held_rejected", "dropped_held_full")
+
+
+class Bench:
+    """A delivery with its surroundings."""
+
+    def __init__(
+        self,
+        answer: Callable[[str, Sequence[ValueRow]], Awaitable[None] | None] | None = None,
+        *,
+        held: FakeHeld | None = None,
+        patience: float = 0.03,
+        concurrency: int = 16,
+    ) -> None:
+        self.transport = FakeTransport(answer)
+        self.held = held or FakeHeld()
+        self.stop = Stop()
+        self.owner = True
+        self.counters: Counter[str] = Counter()
+        self.delivery = Delivery(
+            self.transport,
+            self.held,  # type: ignore[arg-type] # a stand-in
+            stop=self.stop,
+            owns=lambda: self.owner,
+            concurrency=concurrency,
+            thing_retry_seconds=patience,
+            counters=self.counters,
+        )
+
+    async def settle(self, *readings: Reading) -> None:
+        """Settle one message of a lane."""
+        await self.delivery.settle([message("lane-0", *readings)])
+
+    def check_sum(self) -> None:
+        """Nothing taken is unaccounted for."""
+        assert self.counters["taken"] == sum(self.counters[name] for name in SETTLED)
+
+
+def failing(times: int, error: Callable[[], Exception], thing: str = "*") -> Callable[[str, Any], None]:
+    """An answer that fails so many times (for one Thing), then takes everything."""
+    left = [times]
+
+    def answer(name: str, _: Any) -> None:
+        if left[0] and thing in ("*", name):
+            left[0] -= 1
+            raise error()
+
+    return answer
+
+
+def test_values_arrive_with_edge_name_base_type_and_time() -> None:
+    bench = Bench()
+    asyncio.run(bench.settle(reading("pump", 1000, temp=21.5)))
+    ((thing, (row,)),) = bench.transport.accepted
+    assert (thing, row.name, row.base_type, row.value, row.time, row.quality) == (
+        "pump", "Temp", "NUMBER", 21.5, 1000, "GOOD",
+    )  # fmt: skip
+    assert bench.counters == {"taken": 1, "delivered": 1, "duplicate": 0, "values_delivered": 1}
+
+
+def test_one_call_carries_all_rows_of_a_thing_in_time_order() -> None:
+    bench = Bench()
+    asyncio.run(bench.settle(*(reading("pump", at) for at in (3, 1, 2)), reading("fan", 9)))
+    assert sorted(thing for thing, _ in bench.transport.tried) == ["fan", "pump"]
+    assert bench.transport.times("pump") == [1, 2, 3]
+
+
+def test_many_rows_of_a_thing_go_in_calls_of_a_thousand_one_after_another() -> None:
+    bench = Bench(lambda *_: asyncio.sleep(0.001))
+    asyncio.run(bench.settle(*(reading("pump", at) for at in range(2500))))
+    assert [len(rows) for _, rows in bench.transport.accepted] == [1000, 1000, 500]
+    assert bench.transport.times("pump") == list(range(2500))
+    assert bench.transport.most_under_way["pump"] == 1
+
+
+def test_many_things_at_once_but_no_more_than_the_window() -> None:
+    most = [0]
+
+    def answer(*_: Any) -> Awaitable[None]:
+        most[0] = max(most[0], bench.transport.under_way.total())
+        return asyncio.sleep(0.002)
+
+    bench = Bench(answer, concurrency=4)
+    asyncio.run(bench.settle(*(reading(f"thing-{index}", 1) for index in range(20))))
+    assert most[0] == 4
+    assert bench.counters["delivered"] == 20
+
+
+def test_repeats_are_left_out_and_counted() -> None:
+    async def scenario() -> None:
+        await bench.settle(reading("pump", 1, "a"), reading("pump", 2, "b"), reading("pump", 1, "a"))
+        await bench.settle(reading("pump", 2, "b"), reading("pump", 3, "c"))
+
+    bench = Bench()
+    asyncio.run(scenario())
+    assert bench.transport.times("pump") == [1, 2, 3]
+    assert bench.counters["duplicate"] == 2
+    bench.check_sum()
+
+
+def test_a_reading_without_values_is_settled_without_a_call() -> None:
+    bench = Bench()
+    empty = json.dumps({"v": 1, "shapes": {"s": {}}, "readings": [["pump", 1, "a", "s", {}]]})
+    asyncio.run(bench.delivery.settle([Message("m", "lane-0", empty, "r")]))
+    assert not bench.transport.tried
+    assert bench.counters["delivered"] == 1
+
+
+def test_while_the_platform_serves_nobody_everything_is_kept_and_then_delivered() -> None:
+    bench = Bench(failing(30, lambda: ThingworxUnavailable("503")), patience=0.001)
+    asyncio.run(bench.settle(*(reading(f"thing-{index}", 1) for index in range(6))))
+    assert bench.counters["delivered"] == 6
+    assert not bench.held.held
+
+
+def test_things_that_waited_for_their_turn_do_not_try_a_platform_found_closed() -> None:
+    async def scenario() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("lambdas.connector.gate._FIRST_SECONDS", 60.0)
+            patch.setattr("lambdas.connector.gate._MOST_SECONDS", 60.0)
+            settling = asyncio.ensure_future(bench.settle(*(reading(f"t-{index}", 1) for index in range(50))))
+            await until(lambda: bench.delivery.gate.closed)
+            for _ in range(200):
+                await asyncio.sleep(0)
+            assert len(bench.transport.tried) == 2
+            bench.stop.abandon()
+            with pytest.raises(Stopped):
+                await settling
+
+    bench = Bench(failing(10**9, lambda: ThingworxUnavailable("503")), concurrency=2)
+    asyncio.run(scenario())
+
+
+def test_a_failing_call_is_tried_again_then_parked_and_later_readings_follow_it() -> None:
+    async def scenario() -> None:
+        await bench.settle(reading("pump", 1), reading("fan", 1))
+        assert bench.transport.times("fan") == [1], "its neighbour goes on"
+        tried = len(bench.transport.tried)
+        bench.delivery._retry_seconds = 60
+        bench.delivery._parked["pump"] = (10**12, bench.delivery._parked["pump"][1])
+        await bench.settle(reading("pump", 2))
+        assert len(bench.transport.tried) == tried, "not pushed past the parked one"
+
+    bench = Bench(failing(10**9, lambda: ThingworxCallFailed(500, "script error"), "pump"))
+    asyncio.run(scenario())
+    assert [(entry.state, entry.reason, entry.time) for entry in bench.held.held] == [
+        ("parked", "write_failed", 1),
+        ("parked", "write_failed", 2),
+    ]
+    assert "script error" in bench.held.held[0].detail
+    assert json.loads(bench.held.held[0].values or "") == {"temp": 1.0}
+    assert len([thing for thing, _ in bench.transport.tried if thing == "pump"]) > 1
+    bench.check_sum()
+
+
+def test_a_parked_thing_is_tried_once_when_its_time_is_over_and_so_never_delays_its_lane_again() -> None:
+    async def scenario() -> None:
+        await bench.settle(reading("pump", 1))
+        verdict = bench.delivery._parked["pump"][1]
+        bench.delivery._parked["pump"] = (0.0, verdict)
+        bench.delivery._retry_seconds = 60
+        before = len(bench.transport.tried)
+        await bench.settle(reading("pump", 2))
+        assert len(bench.transport.tried) == before + 1
+
+    bench = Bench(failing(10**9, lambda: ThingworxCallFailed(500, "script error")))
+    asyncio.run(scenario())
+    assert [entry.time for entry in bench.held.held] == [1, 2]
+
+
+def test_a_thing_that_takes_values_again_is_parked_no_longer() -> None:
+    async def scenario() -> None:
+        await bench.settle(reading("pump", 1))
+        bench.delivery._parked["pump"] = (0.0, bench.delivery._parked["pump"][1])
+        await bench.settle(reading("pump", 2))
+        await bench.settle(reading("pump", 3))
+
+    bench = Bench(failing(1, lambda: ThingworxCallFailed(404, "no such Thing")))
+    asyncio.run(scenario())
+    assert [(entry.time, entry.reason) for entry in bench.held.held] == [(1, "thing_not_found")]
+    assert bench.transport.times("pump") == [2, 3]
+
+
+def test_a_failure_that_passes_is_delivered_late_and_not_parked() -> None:
+    bench = Bench(failing(2, lambda: ThingworxCallFailed(500, "locked")), patience=10)
+    asyncio.run(bench.settle(reading("pump", 1), reading("pump", 2)))
+    assert bench.transport.times("pump") == [1, 2]
+    assert not bench.held.held
+
+
+@pytest.mark.parametrize("error", [ThingworxUnavailable("503"), TypeError("nobody foresaw this")])
+def test_one_thing_that_never_answers_is_parked_while_others_are_served(error: Exception) -> None:
+    async def scenario() -> None:
+        at = 0
+        settling = asyncio.ensure_future(bench.settle(reading("pump", 1)))
+        while not settling.done():
+            at += 1
+            await bench.settle(reading("fan", at))
+            await asyncio.sleep(0.001)
+        await settling
+
+    bench = Bench(failing(10**9, lambda: error, "pump"))
+    asyncio.run(scenario())
+    assert [(entry.thing, entry.state) for entry in bench.held.held] == [("pump", "parked")]
+    assert bench.counters["delivered"] == len(bench.transport.times("fan")) > 0
+
+
+def test_only_the_refused_reading_of_a_call_is_rejected() -> None:
+    def answer(_: str, rows: Sequence[ValueRow]) -> None:
+        if any(row.time == 5 for row in rows):
+            raise ThingworxCallFailed(400, "bad value")
+
+    bench = Bench(answer)
+    asyncio.run(bench.settle(*(reading("pump", at) for at in range(9))))
+    assert [(entry.state, entry.reason, entry.time) for entry in bench.held.held] == [
+        ("rejected", "refused_as_malformed", 5)
+    ]
+    assert bench.transport.times("pump") == [0, 1, 2, 3, 4, 6, 7, 8]
+    bench.check_sum()
+
+
+def test_a_message_that_is_no_parcel_is_held_whole_and_its_neighbours_go_on() -> None:
+    bench = Bench()
+    bad = Message("m-1", "lane-0", "no parcel", "r-1")
+    asyncio.run(bench.delivery.settle([bad, message("lane-0", reading("pump", 1))]))
+    (held,) = bench.held.held
+    assert (held.state, held.thing, held.reason, held.payload) == (
+        "rejected", "-", "undecodable_parcel", b"no parcel",
+    )  # fmt: skip
+    assert bench.transport.times("pump") == [1]
+    bench.check_sum()
+
+
+def test_what_the_held_store_has_no_room_for_is_counted_as_dropped() -> None:
+    bench = Bench(failing(10**9, lambda: ThingworxCallFailed(404, "no")), held=FakeHeld(room=3))
+    asyncio.run(bench.settle(*(reading("pump", at) for at in range(5))))
+    assert (bench.counters["held_parked"], bench.counters["dropped_held_full"]) == (3, 2)
+    bench.check_sum()
+
+
+def test_while_the_held_store_fails_nothing_is_settled() -> None:
+    async def scenario() -> None:
+        settling = asyncio.ensure_future(bench.settle(reading("pump", 1)))
+        await until(lambda: bench.held.calls >= 3)
+        assert not settling.done()
+        bench.stop.abandon()
+        with pytest.raises(Stopped):
+            await settling
+
+    bench = Bench(failing(10**9, lambda: ThingworxCallFailed(404, "no")), held=FakeHeld(failures=10**9))
+    asyncio.run(scenario())
+    assert not bench.counters["taken"]
+
+
+def test_the_held_store_is_tried_until_it_takes_the_reading() -> None:
+    bench = Bench(failing(10**9, lambda: ThingworxCallFailed(404, "no")), held=FakeHeld(failures=3))
+    asyncio.run(bench.settle(reading("pump", 1)))
+    assert len(bench.held.held) == 1
+    assert bench.held.calls == 4
+
+
+def test_nothing_is_pushed_or_held_without_the_lease_and_the_connector_learns_of_it() -> None:
+    bench = Bench()
+    bench.owner = False
+    with pytest.raises(Stopped):
+        asyncio.run(bench.settle(reading("pump", 1)))
+    assert not bench.transport.tried
+    assert bench.stop.reason is StopReason.LEASE_LOST
+
+    bench = Bench()
+    bench.owner = False
+    with pytest.raises(Stopped):
+        asyncio.run(bench.delivery.settle([Message("m", "lane-0", "no parcel", "r")]))
+    assert not bench.held.held
+
+
+def test_settling_ends_only_after_all_its_calls_have_ended() -> None:
+    """Messages given back while a call of theirs is under way could be delivered before it."""
+
+    async def scenario() -> None:
+        slow = asyncio.Event()
+
+        def answer(thing: str, _: Any) -> Awaitable[None] | None:
+            if thing == "slow":
+                return slow.wait()  # type: ignore[return-value] # its result is of no use
+            raise ThingworxUnavailable("503")
+
+        bench = Bench(answer)
+        settling = asyncio.ensure_future(bench.settle(reading("slow", 1), reading("pump", 1)))
+        await until(lambda: len(bench.transport.tried) >= 2)
+        bench.stop.abandon()
+        for _ in range(50):
+            await asyncio.sleep(0.001)
+        assert not settling.done()
+        slow.set()
+        with pytest.raises(Stopped):
+            await settling
+        assert bench.transport.times("slow") == [1]
+
+    asyncio.run(scenario())
+
+
+def test_a_call_under_way_is_seen_to_its_end_even_when_cancelled() -> None:
+    async def scenario() -> None:
+        slow = asyncio.Event()
+        bench = Bench(lambda *_: slow.wait())  # type: ignore[arg-type]
+        settling = asyncio.ensure_future(bench.settle(reading("slow", 1), reading("slow", 2)))
+        await until(lambda: bool(bench.transport.tried))
+        settling.cancel()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not settling.done()
+        slow.set()
+        with pytest.raises(asyncio.CancelledError):
+            await settling
+        assert bench.transport.times("slow") == [1, 2]
+
+    asyncio.run(scenario())
+
+
+_ANSWERS = st.sampled_from(["ok", "ok", "ok", 400, 404, 500, 503])
+_READINGS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30)), min_size=1, max_size=40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(readings=_READINGS, script=st.lists(_ANSWERS, max_size=60), room=st.integers(0, 30))
+def test_taken_is_always_delivered_or_duplicate_or_held_or_dropped(
+    readings: list[tuple[int, int]], script: list[Any], room: int
+) -> None:
+    answers = iter(script)
+
+    def answer(*_: Any) -> None:
+        status = next(answers, "ok")
+        if status == 503:
+            raise ThingworxUnavailable("503")
+        if isinstance(status, int):
+            raise ThingworxCallFailed(status, "as told")
+
+    async def scenario() -> None:
+        half = len(readings) // 2
+        for part in (readings[:half], readings[half:], readings[:half]):
+            await bench.delivery.settle([message("lane-0", reading(f"t-{thing}", at)) for thing, at in part])
+
+    bench = Bench(answer, held=FakeHeld(room=room), patience=0.002)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lambdas.connector.gate._FIRST_SECONDS", 0.0005)
+        patch.setattr("lambdas.connector.gate._MOST_SECONDS", 0.002)
+        asyncio.run(scenario())
+    half = len(readings) // 2
+    assert bench.counters["taken"] == len(readings) + half
+    bench.check_sum()
+    assert all(count == 1 for count in bench.transport.most_under_way.values())
+    reached = {(thing, row.time) for thing, rows in bench.transport.accepted for row in rows}
+    held = {(entry.thing, entry.time) for entry in bench.held.held}
+    wanted = {(f"t-{thing}", at) for thing, at in readings}
+    assert reached | held <= wanted
+    if not bench.counters["dropped_held_full"]:
+        assert reached | held == wanted, "nothing is lost"
