@@ -12,6 +12,7 @@ import requests
 
 from sandbox.devices import Device
 from sandbox.stack import Sandbox
+from sandbox.thingworx.control import CONTROL_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +56,7 @@ def add_thing(folder: Path, name: str) -> None:
     answer = requests.post(
         f"{endpoints['control_url']}/simulator/fleet",
         json={"things": [{"name": name, "properties": properties}]},
+        headers={CONTROL_HEADER: "sandbox"},
         timeout=10,
     )
     if not answer.ok:
