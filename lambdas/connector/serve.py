@@ -127,7 +127,7 @@ class Connector:
             raise
         finally:
             await self._parts.transport.close()
-            self._control.shutdown()
+            await asyncio.to_thread(self._control.shutdown)
             self._report()
             self._enter(State.ENDED)
 

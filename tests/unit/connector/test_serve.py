@@ -1,0 +1,512 @@
+"""One connector's life, with a token, a lease, a queue and a platform in memory."""
+
+# ruff: noqa: D102 - same as in fakes.py: stand-ins
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from lambdas.connector.lease import LeaseLost, SlotView, Taken
+from lambdas.connector.serve import Connector, Parts, State
+from lambdas.connector.timing import Timing
+from lambdas.connector.token import TokenClosed
+from lambdas.shared.errors import ConnectorError, ThingworxCallFailed, ThingworxRefused
+from lambdas.shared.settings import ConnectorSettings
+from tests.unit.connector.fakes import FakeHeld, FakeSqs, FakeTransport, message, reading, refused, until
+from tests.unit.connector.test_timing import REQUIRED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from lambdas.connector.slot_queue import Message
+
+LEASE = 0.3
+
+
+class FakeToken:
+    """A task token: closed from outside, or by its one answer."""
+
+    def __init__(self) -> None:
+        self.answered = self.closed = False
+        self.beats = 0
+        self.answers: list[str] = []
+        self.failing: list[Exception] = []
+
+    def beat(self) -> None:
+        if not self.answered:
+            self.beats += 1
+            self._call()
+
+    def answer(self, follow_up: str, reason: str) -> None:
+        assert reason
+        self._end(follow_up)
+
+    def fail(self, error: BaseException) -> None:
+        self._end(f"failed: {error}")
+
+    def _end(self, answer: str) -> None:
+        self._call()
+        self.answers.append(answer)
+        self.answered = self.closed = True
+
+    def _call(self) -> None:
+        if self.failing:
+            raise self.failing.pop(0)
+        if self.closed:
+            raise TokenClosed
+
+
+class FakeLease:
+    """A lease on a slot of its own; `slot` may be changed from outside."""
+
+    def __init__(self) -> None:
+        self.slot = SlotView("active", 1, "https://q", None, 0, None, leaving=False)
+        self.calls: list[str] = []
+        self.taken = Taken.HELD
+        self.failing: dict[str, list[Exception]] = {}
+        self.broken: Exception | None = None
+        self._deadline = 0.0
+
+    def _begin(self, name: str) -> None:
+        self.calls.append(name)
+        if self.broken:
+            raise self.broken
+        if self.failing.get(name):
+            raise self.failing[name].pop(0)
+
+    def valid(self) -> bool:
+        return time.monotonic() < self._deadline
+
+    def view(self) -> SlotView:
+        self._begin("view")
+        return self.slot
+
+    def acquire(self) -> Taken:
+        self._begin("acquire")
+        if self.taken is Taken.HELD:
+            self._prolong()
+        return self.taken
+
+    def renew(self) -> SlotView:
+        self._begin("renew")
+        self._prolong()
+        return self.slot
+
+    def leave(self) -> None:
+        self._begin("leave")
+        self._prolong()
+        self.slot = self.slot._replace(leaving=True)
+
+    def release(self) -> None:
+        self._deadline = 0.0
+        self._begin("release")
+
+    def _prolong(self) -> None:
+        self._deadline = time.monotonic() + LEASE
+
+
+class Bench:
+    """A connector and what it is made of."""
+
+    def __init__(self, *messages: Message, transport: FakeTransport | None = None) -> None:
+        self.token = FakeToken()
+        self.lease = FakeLease()
+        self.transport = transport or FakeTransport()
+        self.held = FakeHeld()
+        self.sqs = FakeSqs(*messages)
+        self.handover = self.end = 60.0
+        self.settle = 5.0
+        self.connector: Connector
+
+    async def run(self) -> None:
+        settings = ConnectorSettings.from_env(
+            REQUIRED | {"BEAT_SECONDS": "0.02", "LEASE_SECONDS": str(LEASE), "THING_RETRY_SECONDS": "60"}
+        )
+        parts = Parts(self.token, self.lease, self.transport, self.held, self.sqs)  # type: ignore[arg-type]
+        self.connector = Connector("1", settings, parts, 900)
+        now = time.monotonic()
+        self.connector._timing = Timing(
+            now + self.handover, now + self.end, settle=self.settle, grace=1, poll=1, tick=0.01
+        )
+        await self.connector.run()
+
+    def start(self) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(self.run())
+
+    def deliver(self, thing: str, at: int) -> None:
+        with self.sqs.lock:
+            self.sqs.visible.append(message(f"lane-{thing}", reading(thing, at)))
+
+    def check_ended(self) -> None:
+        assert self.connector.state is State.ENDED
+        assert self.transport.closed
+        assert not self.lease.valid()
+        if "view" in self.lease.calls:
+            assert self.lease.calls[-1] == "release"
+
+
+def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await scenario()
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            assert not left, f"left at work: {left}"
+
+    before = set(threading.enumerate())
+    asyncio.run(bounded())
+    assert set(threading.enumerate()) <= before, "threads left"
+
+
+def test_a_closed_token_at_the_first_beat_ends_it_without_touching_the_slot() -> None:
+    async def scenario() -> None:
+        bench = Bench(message("lane-0", reading("pump", 1)))
+        bench.token.closed = True
+        await bench.run()
+        assert bench.token.beats == 1
+        assert not bench.lease.calls
+        assert not bench.sqs.calls
+        assert not bench.transport.opened
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_without_a_first_beat_it_does_not_serve() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.token.failing = [EndpointConnectionError(endpoint_url="https://states")]
+        with pytest.raises(EndpointConnectionError):
+            await bench.run()
+        assert not bench.lease.calls
+        assert len(bench.token.answers) == 1
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_it_delivers_and_at_the_end_of_its_life_asks_to_be_followed() -> None:
+    async def scenario() -> None:
+        bench = Bench(*(message("lane-0", reading("pump", at)) for at in range(20)))
+        bench.end = 0.3
+        await bench.run()
+        assert bench.transport.times("pump") == list(range(20))
+        assert len(bench.sqs.deleted) == 20
+        assert bench.token.answers == ["again"]
+        assert bench.token.beats > 1
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_hand_over_answers_serves_on_until_the_successor_asks_then_settles_and_releases() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.handover = 0.05
+        running = bench.start()
+        await until(lambda: bench.lease.slot.leaving)
+        assert bench.token.answers == ["handover"]
+        bench.deliver("pump", 1)
+        await until(lambda: len(bench.sqs.deleted) == 1)
+        assert not running.done()
+        bench.lease.slot = bench.lease.slot._replace(successor="other")
+        await running
+        assert bench.token.answers == ["handover"]
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_a_successor_nobody_called_for_is_not_obeyed() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.end = 0.3
+        bench.lease.slot = bench.lease.slot._replace(successor="left over from before")
+        await bench.run()
+        assert bench.token.answers == ["again"]
+
+    run(scenario)
+
+
+def test_no_successor_by_the_end_means_settle_release_and_go() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.handover, bench.end = 0.05, 0.2
+        await bench.run()
+        assert bench.token.answers == ["handover"]
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_a_hand_over_whose_second_half_failed_is_not_answered_twice() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.handover = 0.02
+        bench.lease.failing["leave"] = [refused("ThrottlingException")]
+        running = bench.start()
+        await until(lambda: bench.lease.slot.leaving)
+        assert bench.token.answers == ["handover"]
+        bench.lease.slot = bench.lease.slot._replace(successor="other")
+        await running
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_after_a_lost_lease_nothing_is_pushed_or_deleted() -> None:
+    async def scenario() -> None:
+        def answer(*_: Any) -> None:
+            raise ThingworxCallFailed(500, "locked")
+
+        bench = Bench(message("lane-0", reading("pump", 1)), transport=FakeTransport(answer))
+        running = bench.start()
+        await until(lambda: bool(bench.transport.tried))
+        bench.lease.failing["renew"] = [LeaseLost("another owns it")]
+        await until(lambda: not bench.lease.failing["renew"])
+        await asyncio.sleep(0)
+        tried = len(bench.transport.tried)
+        await running
+        assert len(bench.transport.tried) <= tried + 1, "one may have passed the check before"
+        assert not bench.sqs.of("delete")
+        assert bench.token.answers == ["again"]
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_a_table_that_fails_for_less_than_the_lease_changes_nothing() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        running = bench.start()
+        bench.lease.failing["renew"] = [refused("InternalServerError")]
+        await until(lambda: bench.lease.calls.count("renew") > 3)
+        bench.deliver("pump", 1)
+        await until(lambda: len(bench.sqs.deleted) == 1)
+        bench.lease.slot = bench.lease.slot._replace(state="stopping")
+        await running
+
+    run(scenario)
+
+
+def test_a_table_that_fails_for_longer_ends_it_at_the_deadline_of_the_lease() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        running = bench.start()
+        await until(lambda: "renew" in bench.lease.calls)
+        bench.lease.broken = EndpointConnectionError(endpoint_url="https://dynamodb")
+        await running
+        assert bench.token.answers == ["again"]
+        assert not bench.lease.valid()
+        bench.deliver("pump", 1)
+        assert not bench.transport.tried
+
+    run(scenario)
+
+
+def test_a_renewal_that_hangs_does_not_keep_it_receiving_beyond_the_deadline() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        hangs, go_on = threading.Event(), threading.Event()
+
+        def renew() -> SlotView:
+            hangs.set()
+            go_on.wait(10)
+            raise LeaseLost
+
+        bench.lease.renew = renew  # type: ignore[method-assign]
+        running = bench.start()
+        await until(hangs.is_set)
+        await until(lambda: not bench.lease.valid())
+        bench.deliver("pump", 1)
+        await until(lambda: bench.connector.state is State.SETTLING or running.done())
+        go_on.set()
+        await running
+        assert not bench.transport.tried
+        assert len(bench.sqs.visible) == 1, "its owner may have it at once"
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("breaks", ["open", "no queue", "queue gone", "view", "acquire"])
+def test_what_makes_serving_impossible_is_told_and_the_slot_is_free(breaks: str) -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        error: type[Exception] = ClientError
+        match breaks:
+            case "open":
+                error = ThingworxRefused
+
+                async def refuse() -> None:
+                    raise ThingworxRefused("401")
+
+                bench.transport.open = refuse  # type: ignore[method-assign]
+            case "no queue":
+                error = ConnectorError
+                bench.lease.slot = bench.lease.slot._replace(queue_url=None)
+            case "queue gone":
+                bench.sqs.failing["receive"] = [refused("QueueDoesNotExist")]
+            case _:
+                bench.lease.failing[breaks] = [refused("AccessDeniedException")]
+        with pytest.raises(error):
+            await bench.run()
+        (answer,) = bench.token.answers
+        assert answer.startswith("failed: ")
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_an_unforeseen_fault_of_the_lease_keeper_ends_it_as_a_failure() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.lease.failing["renew"] = [KeyError("unforeseen")]
+        with pytest.raises(KeyError):
+            await bench.run()
+        assert bench.token.answers == ["failed: 'unforeseen'"]
+        bench.check_ended()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("taken", [Taken.STOPPING, Taken.SUPERSEDED])
+def test_a_slot_that_is_not_to_be_served_ends_the_chain(taken: Taken) -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.lease.taken = taken
+        await bench.run()
+        assert bench.token.answers == ["stop"]
+        assert not bench.sqs.calls
+        bench.check_ended()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("state", ["stopping", "gone"])
+def test_a_slot_that_stops_while_served_ends_the_chain(state: str) -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        running = bench.start()
+        await until(lambda: "renew" in bench.lease.calls)
+        bench.lease.slot = bench.lease.slot._replace(state=state)
+        await running
+        assert bench.token.answers == ["stop"]
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_a_stopped_execution_is_noticed_by_the_next_beat() -> None:
+    async def scenario() -> None:
+        bench = Bench(message("lane-0", reading("pump", 1)))
+        running = bench.start()
+        await until(lambda: len(bench.sqs.deleted) == 1)
+        bench.token.closed = True
+        await running
+        assert not bench.token.answers
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_after_hand_over_a_closed_token_means_nothing() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.handover = 0.02
+        running = bench.start()
+        await until(lambda: bench.lease.slot.leaving)
+        beats = bench.token.beats
+        renewals = len(bench.lease.calls)
+        await until(lambda: len(bench.lease.calls) > renewals + 5)
+        assert not running.done()
+        assert bench.token.beats <= beats + 1
+        bench.lease.slot = bench.lease.slot._replace(state="stopping")
+        await running
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_heartbeats_go_on_after_failures_of_any_kind() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        running = bench.start()
+        await until(lambda: bench.token.beats >= 1)
+        bench.token.failing = [refused("ThrottlingException"), OSError("unforeseen")]
+        await until(lambda: bench.token.beats >= 5)
+        bench.lease.slot = bench.lease.slot._replace(state="stopping")
+        await running
+        assert bench.token.answers == ["stop"]
+
+    run(scenario)
+
+
+def test_work_that_hangs_keeps_neither_beats_nor_the_lease_waiting() -> None:
+    async def scenario() -> None:
+        bench, go_on = Bench(), threading.Event()
+        running = bench.start()
+        await until(lambda: "renew" in bench.lease.calls)
+        hanging = [asyncio.ensure_future(asyncio.to_thread(go_on.wait, 10)) for _ in range(100)]
+        try:
+            beats, renewals = bench.token.beats, bench.lease.calls.count("renew")
+            await until(
+                lambda: bench.token.beats > beats + 2 and bench.lease.calls.count("renew") > renewals + 2
+            )
+        finally:
+            go_on.set()
+        await asyncio.gather(*hanging)
+        bench.lease.slot = bench.lease.slot._replace(state="stopping")
+        await running
+
+    run(scenario)
+
+
+def test_it_waits_for_a_slot_that_is_busy() -> None:
+    async def scenario() -> None:
+        bench = Bench(message("lane-0", reading("pump", 1)))
+        bench.lease.taken = Taken.BUSY
+        running = bench.start()
+        await until(lambda: bench.lease.calls.count("acquire") > 3)
+        assert bench.connector.state is State.WAITING
+        assert not bench.sqs.calls
+        bench.lease.taken = Taken.HELD
+        await until(lambda: len(bench.sqs.deleted) == 1)
+        bench.lease.slot = bench.lease.slot._replace(state="stopping")
+        await running
+
+    run(scenario)
+
+
+def test_a_slot_that_stays_busy_is_left_to_the_next_one() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.lease.taken = Taken.BUSY
+        bench.end = 0.1
+        await bench.run()
+        assert bench.token.answers == ["again"]
+        assert not bench.sqs.calls
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_an_answer_that_can_not_be_sent_does_not_make_the_end_a_failure() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        running = bench.start()
+        await until(lambda: "renew" in bench.lease.calls)
+
+        def unsendable(*_: Any) -> None:
+            raise EndpointConnectionError(endpoint_url="https://states")
+
+        bench.token.answer = unsendable  # type: ignore[method-assign, assignment]
+        bench.lease.failing["release"] = [refused("InternalServerError")]
+        bench.lease.slot = bench.lease.slot._replace(state="stopping")
+        await running
+        bench.check_ended()
+
+    run(scenario)
