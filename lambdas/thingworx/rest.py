@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
+from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import orjson
 import requests
+from botocore.exceptions import BotoCoreError, ClientError
 from requests.adapters import HTTPAdapter
 
 from lambdas.shared.errors import ThingworxCallFailed, ThingworxRefused, ThingworxUnavailable
@@ -27,6 +30,8 @@ __all__ = ["RestClient"]
 
 _TRY_LATER = frozenset({408, 425, 429, 502, 503, 504})
 _EXCERPT = 300
+_EXCERPT_BYTES = 20_000
+_KEY = re.compile(r"[!-~]+")  # what a header can carry without being folded or encoded
 _MARKUP = re.compile(r"<(script|style).*?</\1>|<[^>]+>", re.DOTALL | re.IGNORECASE)
 _HEADERS = {
     "Accept": "application/json",
@@ -55,6 +60,8 @@ class RestClient:
         self._session = requests.Session()
         # An explicit no-op: otherwise requests would send credentials it finds in ~/.netrc.
         self._session.auth = _no_auth
+        # The key is enough: a session cookie would outlive a key that was withdrawn.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         # OpenSSL's own variable, which requests alone does not read: a private authority's bundle.
         self._session.verify = os.environ.get("SSL_CERT_FILE") or True
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections)
@@ -76,33 +83,58 @@ class RestClient:
         """
         path = f"{collection}/{quote(entity, safe='')}/Services/{quote(service, safe='')}"
         body = orjson.dumps(parameters or {})
-        answer = self._post(path, body)
-        if answer.status_code == requests.codes.unauthorized and self._app_key.changed():
-            answer = self._post(path, body)
-        return self._table(path, answer)
+        key = self._key()
+        answer = self._post(path, body, key)
+        if answer.status_code == requests.codes.unauthorized:
+            refused, key = key, self._key(again=True)
+            if key != refused:
+                answer = self._post(path, body, key)
+        return self._table(path, answer, key)
 
     def close(self) -> None:
         """Close the kept-alive connections."""
         self._session.close()
 
-    def _post(self, path: str, body: bytes) -> requests.Response:
+    def _key(self, *, again: bool = False) -> str:
+        try:
+            if again:
+                self._app_key.changed()
+            key = self._app_key.text()
+        except (ClientError, BotoCoreError) as error:
+            raise ThingworxUnavailable(f"the application key can't be read: {error}") from error
+        except KeyError:
+            raise ThingworxRefused(
+                f"{self._app_key!r} holds no text; it must be the application key"
+            ) from None
+        if not _KEY.fullmatch(key):
+            raise ThingworxRefused(
+                f"{self._app_key!r} is no application key: one word of printable ASCII characters is expected"
+            )
+        return key
+
+    def _post(self, path: str, body: bytes, key: str) -> requests.Response:
         try:
             return self._session.post(
                 f"{self._url}/{path}",
                 data=body,
-                headers={"appKey": self._app_key.text()},
+                headers={"appKey": key},
                 timeout=self._timeouts,
                 allow_redirects=False,
             )
-        except requests.exceptions.SSLError as error:
-            raise ThingworxRefused(
-                f"{self._url} shows a certificate that can't be verified ({_cause(error)}); "
-                "check the host name and the certificate authority"
-            ) from error
         except requests.exceptions.RequestException as error:
-            raise ThingworxUnavailable(f"no answer from {self._url}: {_cause(error)}") from error
+            cause = _innermost(error)
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                raise ThingworxRefused(
+                    f"{self._url} shows a certificate that can't be verified ({cause}); "
+                    "check the host name and the certificate authority"
+                ) from error
+            raise ThingworxUnavailable(
+                f"no answer from {self._url}: {type(cause).__name__}: {cause}"
+            ) from error
+        except OSError as error:  # a certificate bundle that is not there
+            raise ThingworxRefused(f"{self._url} can't be called: {error}") from error
 
-    def _table(self, path: str, answer: requests.Response) -> InfoTable | None:
+    def _table(self, path: str, answer: requests.Response, key: str) -> InfoTable | None:
         status = answer.status_code
         if status == requests.codes.unauthorized:
             raise ThingworxRefused(
@@ -115,9 +147,9 @@ class RestClient:
                 "accepted there; check thingworx_url and the key"
             )
         if status in _TRY_LATER:
-            raise ThingworxUnavailable(f"{self._url} answers {status}: {_excerpt(answer)}")
+            raise ThingworxUnavailable(f"{self._url} answers {status}: {_excerpt(answer, key)}")
         if status != requests.codes.ok:
-            raise ThingworxCallFailed(status, f"{path}: {_excerpt(answer)}")
+            raise ThingworxCallFailed(status, f"{path}: {_excerpt(answer, key)}")
         if not answer.content:
             return None
         try:
@@ -125,7 +157,7 @@ class RestClient:
         except ValueError as error:
             raise ThingworxRefused(
                 f"{self._url} answers {answer.headers.get('Content-Type', 'no content type')} where JSON is "
-                f"expected ({_excerpt(answer)}); check that thingworx_url ends in /Thingworx"
+                f"expected ({_excerpt(answer, key)}); check that thingworx_url ends in /Thingworx"
             ) from error
 
 
@@ -133,17 +165,19 @@ def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _cause(error: BaseException) -> str:
-    """The innermost reason of a requests exception, in words."""
-    while error.args and isinstance(error.args[0], BaseException):
-        error = error.args[0]
-    reason = getattr(error, "reason", None)
-    return _cause(reason) if isinstance(reason, BaseException) else f"{type(error).__name__}: {error}"
+def _innermost(error: BaseException) -> BaseException:
+    """What was wrong in the end, below the wrappings of requests and urllib3."""
+    while True:
+        inner = getattr(error, "reason", None)
+        if not isinstance(inner, BaseException):
+            inner = next((arg for arg in error.args if isinstance(arg, BaseException)), None)
+        if inner is None:
+            return error
+        error = inner
 
 
-def _excerpt(answer: requests.Response) -> str:
+def _excerpt(answer: requests.Response, key: str) -> str:
     """Start of the body without markup: the platform often answers errors as an HTML page."""
-    text = re.sub(
-        r"<(script|style).*?</\1>|<[^>]+>", " ", answer.text[:20_000], flags=re.DOTALL | re.IGNORECASE
-    )
-    return " ".join(text.split())[:_EXCERPT] or "empty body"
+    # Not `answer.text`: without a charset it would guess one from the whole body.
+    text = answer.content[:_EXCERPT_BYTES].decode("utf-8", "replace").replace(key, "(application key)")
+    return " ".join(_MARKUP.sub(" ", text).split())[:_EXCERPT] or "empty body"
