@@ -72,5 +72,10 @@ class RestTransport:
 
 
 def _service_is_missing(error: ThingworxCallFailed) -> bool:
-    """Whether the Thing has no such service; platforms say so as 404 or in the text of a 500."""
-    return error.status == _NOT_FOUND or "No service handler defined" in error.reason
+    """Whether the Thing has no such service; platforms say so as 404 or in the text of a 500.
+
+    A 404 about a property says nothing about the service, and what is learned here lasts.
+    """
+    if "No service handler defined" in error.reason:
+        return True
+    return error.status == _NOT_FOUND and "Property [" not in error.reason
