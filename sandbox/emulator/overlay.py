@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from . import (
+    cloudwatch_alarms,
+    described_fields,
     iot_rules,
     kinesis_mapping,
     kinesis_shards,
@@ -27,6 +29,8 @@ PARTS = (
     states_jsonata,
     iot_rules,
     sqs_limits,
+    cloudwatch_alarms,
+    described_fields,
 )
 
 
