@@ -5,6 +5,7 @@
     ├── Conflict                a conditional write lost: somebody else changed the item first
     ├── RegistryUnavailable     Redis can't answer now
     ├── MalformedParcel         a queue message that is no parcel this version can read
+    ├── WireError               bytes that are no AlwaysOn message, or values that have no bytes
     └── ThingworxError
         ├── ThingworxUnavailable    no answer, 429, 503: the platform may answer later
         ├── ThingworxRefused        app key refused, redirect, HTML, bad certificate: needs a person
@@ -25,6 +26,7 @@ __all__ = [
     "ThingworxError",
     "ThingworxRefused",
     "ThingworxUnavailable",
+    "WireError",
 ]
 
 
@@ -46,6 +48,28 @@ class RegistryUnavailable(ConnectorError):  # noqa: N818 - read as a state, like
 
 class MalformedParcel(ConnectorError):  # noqa: N818 - names the thing that is wrong
     """A queue message that is no parcel this version can read."""
+
+
+class WireError(ConnectorError):
+    """Bytes that are no AlwaysOn message, or values that AlwaysOn has no bytes for.
+
+    Attributes:
+        problem: what is wrong, for example `3 bytes needed, 1 left`.
+        field: path of the field, for example `params.rows[0].values`.
+        offset: where the field starts in the bytes, 0-based; None when encoding.
+    """
+
+    def __init__(self, problem: str, field: str, offset: int | None = None) -> None:
+        where = field if offset is None else f"offset {offset}, {field}"
+        super().__init__(f"{where}: {problem}")
+        self.problem = problem
+        self.field = field
+        self.offset = offset
+
+    def inside(self, outer: str) -> WireError:
+        """The same error, seen from the structure that holds the field."""
+        joint = "" if self.field.startswith("[") else "."
+        return WireError(self.problem, f"{outer}{joint}{self.field}", self.offset)
 
 
 class ThingworxError(ConnectorError):
