@@ -24,6 +24,10 @@ __all__ = ["Drain"]
 
 #: Messages held at once: bounds memory at 256 KiB each while ThingWorx is slow.
 _MOST_MESSAGES = 60
+#: How long the next receive call waits for lanes at work. A call that begins while lanes are taken may
+#: not see them become free, so it is worth waiting for quick ones, and not worth polling long.
+_LANES_SECONDS = 0.2
+_SHORT_POLL_SECONDS = 1
 
 
 class Drain:
@@ -65,7 +69,10 @@ class Drain:
             if self._delivery.gate.closed or self._held_messages >= _MOST_MESSAGES:
                 await self._stop.wait_asked(0.1)
                 continue
-            messages = await self._queue.receive(self._poll_seconds())
+            if self._units:
+                await asyncio.wait(self._units, timeout=_LANES_SECONDS)
+            poll = _SHORT_POLL_SECONDS if self._units else self._poll_seconds()
+            messages = await self._queue.receive(poll)
             if not self._delivery.owns():
                 self._stop.ask(StopReason.LEASE_LOST)
                 if messages:  # nothing of them has been sent on, so the owner may have them at once

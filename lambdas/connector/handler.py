@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import os
-from functools import cache
+import uuid
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from lambdas.connector.lease import Lease
 from lambdas.connector.serve import Connector, Parts
-from lambdas.connector.token import TaskToken
+from lambdas.connector.token import TaskToken, TokenClosed
 from lambdas.shared.errors import ConnectorError
 from lambdas.shared.held_store import HeldStore
+from lambdas.shared.observability import logger
 from lambdas.shared.secrets import Secret
 from lambdas.shared.settings import ConnectorSettings
 from lambdas.thingworx.rest import RestClient
 from lambdas.thingworx.rest_transport import RestTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aws_lambda_powertools.utilities.typing import LambdaContext
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -33,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["handle"]
 
+_VERSION = 1
 _FIELDS = {"slot": str, "epoch": int, "token": str, "execution": str, "turn": int}
 
 
@@ -45,17 +51,18 @@ class _Clients(NamedTuple):
 
 @cache
 def _clients() -> _Clients:
-    # The read timeout exceeds the long poll of ten seconds; the lease outlives one failed call.
+    # Two tries of a call that hangs must fit between two beats, and well inside the lease.
     config = Config(
         connect_timeout=3,
-        read_timeout=20,
+        read_timeout=5,
         retries={"mode": "standard", "total_max_attempts": 2},
-        max_pool_connections=24,
+        max_pool_connections=32,
     )
+    receiving = config.merge(Config(read_timeout=15))  # longer than the longest poll
     return _Clients(
         boto3.client("dynamodb", config=config),
         boto3.client("secretsmanager", config=config),
-        boto3.client("sqs", config=config),
+        boto3.client("sqs", config=receiving),
         boto3.client("stepfunctions", config=config),
     )
 
@@ -77,9 +84,16 @@ def handle(event: dict[str, Any], context: LambdaContext) -> None:
     try:
         connector = _connector(event, context, token)
     except ConnectorError as error:
-        token.fail(error)  # told at once, or the state machine would wait for a heartbeat in vain
+        _tell(partial(token.fail, error))  # or the state machine would wait for a heartbeat in vain
         raise
     asyncio.run(connector.run())
+
+
+def _tell(call: Callable[[], None]) -> None:
+    try:
+        call()
+    except (TokenClosed, ClientError, BotoCoreError) as error:
+        logger.warning("the state machine could not be told", reason=str(error))
 
 
 def _connector(event: dict[str, Any], context: LambdaContext, token: TaskToken) -> Connector:
@@ -89,7 +103,8 @@ def _connector(event: dict[str, Any], context: LambdaContext, token: TaskToken) 
         settings.control_table,
         slot=event["slot"],
         epoch=event["epoch"],
-        owner=f"{event['execution']}/{event['turn']}/{context.aws_request_id}",
+        # An event that comes twice has one request id; two invocations must never share a lease.
+        owner=f"{event['execution']}/{event['turn']}/{context.aws_request_id}/{uuid.uuid4().hex[:8]}",
         seconds=settings.lease_seconds,
     )
     rest = RestClient(
@@ -116,6 +131,8 @@ def _connector(event: dict[str, Any], context: LambdaContext, token: TaskToken) 
 
 
 def _check(event: dict[str, Any]) -> None:
+    if event.get("v") != _VERSION:
+        raise ConnectorError(f"event of version {event.get('v')!r}; this release reads version {_VERSION}")
     for name, kind in _FIELDS.items():
         if not isinstance(event.get(name), kind):
             raise ConnectorError(

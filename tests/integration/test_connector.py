@@ -1,0 +1,475 @@
+"""The connector function as AWS calls it: AWS in memory, the simulated platform over HTTPS."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import threading
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import boto3
+import pytest
+import trustme
+from botocore.exceptions import ClientError
+
+from lambdas.connector import handler
+from lambdas.connector.token import TaskToken
+from lambdas.shared.errors import ConnectorError, SettingError
+from lambdas.shared.parcel import Reading, encode, lane_of
+from lambdas.shared.shape import Property
+from sandbox.thingworx.model import remote_property
+from sandbox.thingworx.server import SimulatorServer
+from tests.aws_mock import CONTROL_TABLE, aws, create_control_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from sandbox.thingworx.history import WriteRecord
+
+HELD_TABLE = "demo-held"
+LANES = 8
+THINGS = [f"pump-{index}" for index in range(6)]
+SHAPES = {"s": {"temp": Property("NUMBER", "Temp")}}
+SERVICE = "UpdateSubscribedPropertyValues"
+_DEADLINE_SECONDS = 20.0
+
+
+class FakeStates:
+    """The Step Functions calls of a connector: a token is open until it is answered or closed."""
+
+    def __init__(self) -> None:
+        self.beats: dict[str, int] = defaultdict(int)
+        self.answers: dict[str, str] = {}
+        self.closed: set[str] = set()
+        self._lock = threading.Lock()
+
+    def send_task_heartbeat(self, *, taskToken: str) -> None:  # noqa: N803 - AWS's name
+        """As boto3's."""
+        with self._lock:
+            self.beats[taskToken] += 1
+            self._check(taskToken, "SendTaskHeartbeat")
+
+    def send_task_success(self, *, taskToken: str, output: str) -> None:  # noqa: N803 - AWS's name
+        """As boto3's."""
+        with self._lock:
+            self._check(taskToken, "SendTaskSuccess")
+            self.answers[taskToken] = output
+            self.closed.add(taskToken)
+
+    def send_task_failure(self, *, taskToken: str, error: str, cause: str) -> None:  # noqa: N803 - AWS's name
+        """As boto3's."""
+        with self._lock:
+            self._check(taskToken, "SendTaskFailure")
+            self.answers[taskToken] = f"{error}: {cause}"
+            self.closed.add(taskToken)
+
+    def _check(self, token: str, operation: str) -> None:
+        if token in self.closed:
+            raise ClientError({"Error": {"Code": "TaskTimedOut", "Message": "over"}}, operation)
+
+
+class Context(NamedTuple):
+    """What Lambda tells an invocation."""
+
+    aws_request_id: str
+    end: float
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until the function is killed."""
+        return int((self.end - time.monotonic()) * 1000)
+
+
+class Running:
+    """One invocation in a thread of its own."""
+
+    def __init__(self, event: dict[str, Any], seconds: float) -> None:
+        self.error: BaseException | None = None
+        self._context = Context(f"request-{event['token']}", time.monotonic() + seconds)
+        self._event = event
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            handler.handle(self._event, self._context)  # type: ignore[arg-type] # a stand-in
+        except BaseException as error:  # noqa: BLE001 - shown by the test that waits for it
+            self.error = error
+
+    def wait(self) -> None:
+        """Until it has returned; what it raised is raised here."""
+        self._thread.join(_DEADLINE_SECONDS)
+        assert not self._thread.is_alive(), "the connector did not end"
+        if self.error:
+            raise self.error
+
+
+class World:
+    """What surrounds the connectors of slots 1 and 2."""
+
+    def __init__(self, server: SimulatorServer, states: FakeStates) -> None:
+        self.server = server
+        self.states = states
+        self.sqs = boto3.client("sqs")
+        self.dynamodb = create_control_table()
+        self.queues = {slot: self._slot(slot) for slot in ("1", "2")}
+
+    def _slot(self, slot: str) -> str:
+        url = self.sqs.create_queue(
+            QueueName=f"demo-slot-{slot}.fifo",
+            Attributes={"FifoQueue": "true", "ContentBasedDeduplication": "true"},
+        )["QueueUrl"]
+        self.dynamodb.put_item(
+            TableName=CONTROL_TABLE,
+            Item={
+                "pk": {"S": "slots"},
+                "sk": {"S": slot},
+                "state": {"S": "active"},
+                "epoch": {"N": "1"},
+                "queue_url": {"S": url},
+            },
+        )
+        return url
+
+    def start(self, token: str, *, slot: str = "1", seconds: float = 60) -> Running:
+        """Invoke the function."""
+        return Running(event_of(token, slot), seconds)
+
+    def send(self, times: Sequence[int], *, slot: str = "1", things: Sequence[str] = THINGS) -> None:
+        """Put a reading of each Thing and time into the slot's queue, as the router does."""
+        lanes: dict[int, list[Reading]] = defaultdict(list)
+        for thing, at in itertools.product(things, times):
+            lanes[lane_of(thing, LANES)].append(
+                Reading(thing, at, f"0:{at}:{thing}", "s", {"temp": float(at)})
+            )
+        for lane, readings in lanes.items():
+            self.sqs.send_message(
+                QueueUrl=self.queues[slot],
+                MessageBody=encode(readings, SHAPES).decode(),
+                MessageGroupId=f"lane-{lane}",
+            )
+
+    def set_state(self, slot: str, state: str) -> None:
+        """As an operator or the scaler does."""
+        self.dynamodb.update_item(
+            TableName=CONTROL_TABLE,
+            Key={"pk": {"S": "slots"}, "sk": {"S": slot}},
+            UpdateExpression="SET #state = :state",
+            ExpressionAttributeNames={"#state": "state"},
+            ExpressionAttributeValues={":state": {"S": state}},
+        )
+
+    def item(self, slot: str) -> dict[str, Any]:
+        """The slot's item."""
+        return self.dynamodb.get_item(
+            TableName=CONTROL_TABLE, Key={"pk": {"S": "slots"}, "sk": {"S": slot}}, ConsistentRead=True
+        )["Item"]
+
+    def left(self, slot: str = "1") -> tuple[int, int]:
+        """Messages of the queue: waiting, and received but not deleted."""
+        answer = self.sqs.get_queue_attributes(QueueUrl=self.queues[slot], AttributeNames=["All"])
+        numbers = answer["Attributes"]
+        return (
+            int(numbers["ApproximateNumberOfMessages"]),
+            int(numbers["ApproximateNumberOfMessagesNotVisible"]),
+        )
+
+    def written(self, thing: str) -> list[WriteRecord]:
+        """What the platform stored of a Thing, in the order it came."""
+        return self.server.platform.log.since(0, thing=thing)
+
+    def times(self, thing: str) -> list[int]:
+        """The times of it."""
+        return [entry.time for entry in self.written(thing)]
+
+
+def event_of(token: str, slot: str = "1") -> dict[str, Any]:
+    return {"v": 1, "slot": slot, "epoch": 1, "token": token, "execution": f"{slot}-1-0", "turn": 0}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("certificates")
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    issued.private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
+    return folder
+
+
+@pytest.fixture
+def world(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    pem = certificate / "server.pem"
+    states = FakeStates()
+    with aws(), SimulatorServer(control_port=None, tls=(pem, pem)) as server:
+        for thing in THINGS:
+            server.platform.add_thing(thing, properties=[remote_property("Temp")])
+        arn = boto3.client("secretsmanager").create_secret(Name="key", SecretString=server.app_key)["ARN"]
+        world = World(server, states)
+        world.dynamodb.create_table(
+            TableName=HELD_TABLE,
+            KeySchema=[
+                {"AttributeName": "pk", "KeyType": "HASH"},
+                {"AttributeName": "sk", "KeyType": "RANGE"},
+            ],
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        environ = {
+            "STACK": "demo",
+            "CONTROL_TABLE": CONTROL_TABLE,
+            "HELD_TABLE": HELD_TABLE,
+            "THINGWORX_URL": f"{server.url}/Thingworx",
+            "THINGWORX_APP_KEY_SECRET_ARN": arn,
+            "REQUESTS_CA_BUNDLE": str(certificate / "ca.pem"),
+            "BEAT_SECONDS": "0.1",
+            "LEASE_SECONDS": "1.5",
+            "HANDOVER_BEFORE_END_SECONDS": "60",
+            "HANDOVER_JITTER_SECONDS": "0",
+            "VISIBILITY_SECONDS": "10",
+            "THING_RETRY_SECONDS": "0.3",
+        }
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        clients = handler._Clients(
+            world.dynamodb,
+            boto3.client("secretsmanager"),
+            world.sqs,
+            states,  # type: ignore[arg-type] # the emulation has no task tokens
+        )
+        monkeypatch.setattr(handler, "_clients", lambda: clients)
+        handler._settings.cache_clear()
+        try:
+            yield world
+        finally:
+            handler._settings.cache_clear()
+
+
+def end(world: World, running: Running, token: str, slot: str = "1") -> None:
+    """Stop the slot and wait for its connector."""
+    world.set_state(slot, "stopping")
+    running.wait()
+    assert '"next":"stop"' in world.states.answers[token]
+    assert "owner" not in world.item(slot)
+
+
+def test_parcels_arrive_with_value_time_and_quality_and_are_then_deleted(world: World) -> None:
+    world.send([1000, 2000])
+    running = world.start("t")
+    until(lambda: world.left() == (0, 0))
+    for thing in THINGS:
+        assert [
+            (entry.property, entry.value, entry.time, entry.quality) for entry in world.written(thing)
+        ] == [
+            ("Temp", 1000.0, 1000, "GOOD"),
+            ("Temp", 2000.0, 2000, "GOOD"),
+        ]
+    assert world.item("1")["owner"]["S"].startswith("1-1-0/0/request-t/")
+    end(world, running, "t")
+    assert world.states.beats["t"] > 1
+
+
+def test_a_message_is_deleted_only_after_the_platform_has_answered(world: World) -> None:
+    slow = world.server.faults.add(service=SERVICE, delay_ms=500, times=1)
+    world.send([1000], things=THINGS[:1])
+    running = world.start("t")
+    until(lambda: slow.hits == 1)
+    assert world.left() == (0, 1)
+    assert not world.written(THINGS[0])
+    until(lambda: world.left() == (0, 0))
+    assert world.times(THINGS[0]) == [1000]
+    lost = world.server.faults.add(service=SERVICE, drop=True, times=1)
+    world.send([2000], things=THINGS[:1])
+    until(lambda: lost.hits == 1)
+    until(lambda: world.left() == (0, 0))
+    assert world.times(THINGS[0]) == [1000, 2000]
+    end(world, running, "t")
+
+
+def test_a_thing_the_platform_does_not_know_is_held_and_its_neighbours_go_on(world: World) -> None:
+    world.send([1000], things=["unknown", *THINGS])
+    running = world.start("t")
+    until(lambda: world.left() == (0, 0))
+    (held,) = world.dynamodb.query(
+        TableName=HELD_TABLE,
+        KeyConditionExpression="pk = :pk",
+        ExpressionAttributeValues={":pk": {"S": "parked#unknown"}},
+    )["Items"]
+    assert held["reason"]["S"] == "thing_not_found"
+    assert held["values"]["S"] == '{"temp":1000.0}'
+    assert all(world.times(thing) == [1000] for thing in THINGS)
+    end(world, running, "t")
+
+
+def test_a_hand_over_under_load_loses_repeats_and_reorders_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANDOVER_BEFORE_END_SECONDS", "3")
+    handler._settings.cache_clear()
+    stop, sent = threading.Event(), itertools.count(1)
+    last = [0]
+
+    def produce() -> None:
+        while not stop.is_set():
+            last[0] = next(sent)
+            world.send([last[0]])
+            stop.wait(0.15)
+
+    producing = threading.Thread(target=produce)
+    producing.start()
+    try:
+        first = world.start("first", seconds=4)
+        until(lambda: "first" in world.states.answers)
+        assert '"next":"handover"' in world.states.answers["first"]
+        second = world.start("second")
+        first.wait()
+        until(lambda: "request-second" in world.item("1").get("owner", {}).get("S", ""))
+        after = last[0] + 3
+        until(lambda: all(after in world.times(thing) for thing in THINGS))
+    finally:
+        stop.set()
+        producing.join(10)
+    until(lambda: world.left() == (0, 0))
+    end(world, second, "second")
+    for thing in THINGS:
+        assert world.times(thing) == list(range(1, last[0] + 1))
+
+
+def test_after_a_connector_that_was_cancelled_the_next_delivers_the_rest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISIBILITY_SECONDS", "2")  # how long the messages at work stay away
+    handler._settings.cache_clear()
+    cancelled = threading.Event()
+
+    async def cut_short() -> None:
+        token = TaskToken(handler._clients().stepfunctions, "first")
+        context = Context("request-first", time.monotonic() + 60)
+        connector = handler._connector(event_of("first"), context, token)  # type: ignore[arg-type]
+        task = asyncio.get_running_loop().create_task(connector.run())
+        await asyncio.to_thread(until, lambda: len(world.times(THINGS[0])) >= 20)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        cancelled.set()
+
+    for at in range(1, 61):
+        world.send([at], things=THINGS[:2])
+    asyncio.run(cut_short())
+    assert cancelled.is_set()
+    assert sum(world.left()) > 0
+    assert "owner" not in world.item("1")
+    second = world.start("second")
+    until(lambda: world.left() == (0, 0))
+    end(world, second, "second")
+    for thing in THINGS[:2]:
+        # Not in order here: when several messages of a group become visible again together, the
+        # emulation hands out the last of them first. SQS starts with the first.
+        assert sorted(set(world.times(thing))) == list(range(1, 61))
+
+
+def test_after_a_connector_that_died_the_next_waits_for_its_lease_and_delivers_everything(
+    world: World,
+) -> None:
+    """Dead: its lease runs on, what it received is hidden, part of it was delivered."""
+    world.send([1, 2, 3])
+    died = world.sqs.receive_message(
+        QueueUrl=world.queues["1"], MaxNumberOfMessages=10, VisibilityTimeout=2, AttributeNames=["All"]
+    )["Messages"]
+    assert died
+    world.send([4])
+    lease_end = int(time.time() * 1000) + 1000
+    world.dynamodb.update_item(
+        TableName=CONTROL_TABLE,
+        Key={"pk": {"S": "slots"}, "sk": {"S": "1"}},
+        UpdateExpression="SET #owner = :dead, #until = :until",
+        ExpressionAttributeNames={"#owner": "owner", "#until": "until"},
+        ExpressionAttributeValues={":dead": {"S": "1-1-0/0/dead"}, ":until": {"N": str(lease_end)}},
+    )
+    running = world.start("t")
+    until(lambda: world.left() == (0, 0))
+    assert min(entry.received for thing in THINGS for entry in world.written(thing)) >= lease_end
+    for thing in THINGS:
+        assert world.times(thing) == [1, 2, 3, 4]
+    end(world, running, "t")
+
+
+def test_one_process_serves_one_slot_after_the_other_with_nothing_left_of_the_first(world: World) -> None:
+    before = set(threading.enumerate())
+    for slot in ("1", "2"):
+        world.send([int(slot)], slot=slot)
+        running = world.start(f"slot-{slot}", slot=slot)
+        until(lambda slot=slot: world.left(slot) == (0, 0))  # type: ignore[misc]
+        end(world, running, f"slot-{slot}", slot)
+        left = {thread for thread in set(threading.enumerate()) - before if "simulator" not in thread.name}
+        assert not left
+    beats = dict(world.states.beats)
+    world.send([3], slot="1")
+    assert world.left("1")[0] > 0
+    assert world.states.beats == beats
+    assert all(world.times(thing) == [1, 2] for thing in THINGS)
+
+
+def test_an_event_that_came_twice_is_served_once(world: World) -> None:
+    world.send([1])
+    first, second = world.start("t"), world.start("t")
+    until(lambda: world.left() == (0, 0))
+    world.send([2])
+    until(lambda: world.left() == (0, 0))
+    world.set_state("1", "stopping")
+    first.wait()
+    second.wait()
+    for thing in THINGS:
+        assert world.times(thing) == [1, 2]
+
+
+def test_an_event_that_comes_too_late_ends_at_once(world: World) -> None:
+    world.send([1])
+    world.states.closed.add("late")
+    world.start("late").wait()
+    assert world.left()[1] == 0
+    assert "owner" not in world.item("1")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        event_of("t") | {"v": 2},
+        event_of("t") | {"epoch": "1"},
+        {name: value for name, value in event_of("t").items() if name != "token"},
+    ],
+)
+def test_an_event_of_another_form_is_refused(world: World, event: dict[str, Any]) -> None:
+    with pytest.raises(ConnectorError):
+        handler.handle(event, Context("r", 0))  # type: ignore[arg-type]
+
+
+def test_a_missing_setting_is_told_to_the_state_machine(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CONTROL_TABLE")
+    handler._settings.cache_clear()
+    with pytest.raises(SettingError):
+        handler.handle(event_of("t"), Context("r", time.monotonic() + 60))  # type: ignore[arg-type]
+    assert "CONTROL_TABLE" in world.states.answers["t"]
+
+
+def test_a_missing_setting_is_named_even_when_nobody_waits(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CONTROL_TABLE")
+    handler._settings.cache_clear()
+    world.states.closed.add("t")
+    with pytest.raises(SettingError):
+        handler.handle(event_of("t"), Context("r", time.monotonic() + 60))  # type: ignore[arg-type]
