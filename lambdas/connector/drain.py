@@ -10,7 +10,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lambdas.connector.slot_queue import Message, SlotQueue, VisibilityLost
+from lambdas.connector.slot_queue import BATCH, Message, SlotQueue, VisibilityLost
 from lambdas.connector.stop import Stop, Stopped, StopReason
 from lambdas.shared.observability import logger
 
@@ -25,7 +25,8 @@ __all__ = ["Drain"]
 #: Messages held at once: bounds memory at 256 KiB each while ThingWorx is slow.
 _MOST_MESSAGES = 60
 #: How long the next receive call waits for lanes at work. A call that begins while lanes are taken may
-#: not see them become free, so it is worth waiting for quick ones, and not worth polling long.
+#: not see them become free, so it is worth waiting for quick ones, and not worth polling long. A full
+#: call is followed at once: SQS fills it from one lane as far as it can, and other lanes have more.
 _LANES_SECONDS = 0.2
 _SHORT_POLL_SECONDS = 1
 
@@ -65,14 +66,18 @@ class Drain:
         Raises:
             ClientError: the queue does not exist.
         """
+        full = False
         while not self._stop.asked:
             if self._delivery.gate.closed or self._held_messages >= _MOST_MESSAGES:
                 await self._stop.wait_asked(0.1)
                 continue
-            if self._units:
+            if self._units and not full:
                 await asyncio.wait(self._units, timeout=_LANES_SECONDS)
-            poll = _SHORT_POLL_SECONDS if self._units else self._poll_seconds()
+            poll = self._poll_seconds()
+            if self._units:
+                poll = 0 if full else min(poll, _SHORT_POLL_SECONDS)
             messages = await self._queue.receive(poll)
+            full = len(messages) == BATCH
             if not self._delivery.owns():
                 self._stop.ask(StopReason.LEASE_LOST)
                 if messages:  # nothing of them has been sent on, so the owner may have them at once

@@ -166,6 +166,29 @@ def test_messages_that_come_again_wait_for_the_call_of_the_first_time() -> None:
     run(scenario)
 
 
+def test_polls_are_short_while_lanes_are_at_work_and_a_full_one_is_followed_at_once() -> None:
+    async def scenario() -> None:
+        answered = asyncio.Event()
+        bench = Bench(
+            *(message("lane-0", reading("slow", at)) for at in range(10)),
+            message("lane-1", reading("slow too", 1)),
+            answer=lambda *_: answered.wait(),  # type: ignore[arg-type, return-value]
+        )
+        bench.drain._poll_seconds = lambda: 7
+        bench.start()
+        await until(lambda: len(bench.sqs.of("receive")) == 4)
+        answered.set()
+        await until(lambda: len(bench.sqs.deleted) == 11)
+        received = len(bench.sqs.of("receive"))
+        await until(lambda: len(bench.sqs.of("receive")) > received + 1)
+        await bench.end()
+        waits = [call["WaitTimeSeconds"] for call in bench.sqs.of("receive")]
+        assert waits[:4] == [7, 0, 1, 1]
+        assert waits[-1] == 7
+
+    run(scenario)
+
+
 def test_what_is_held_in_memory_is_bounded() -> None:
     async def scenario() -> None:
         answered = asyncio.Event()

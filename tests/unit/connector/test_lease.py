@@ -251,7 +251,7 @@ _STEPS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(steps=_STEPS)
 def test_no_two_are_ever_owners_at_the_same_time(
     client: DynamoDBClient, steps: list[tuple[str, int, float]]
