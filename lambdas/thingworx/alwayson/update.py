@@ -131,6 +131,11 @@ def _string(value: str, time: int) -> bytes:
     return b"\x00" + encode_text(value) + _TIME.pack(_DATETIME, time)
 
 
+def _variant(value: Value, time: int) -> bytes:
+    """A VARIANT property's value; the cell is the variant, so it isn't wrapped again."""
+    return encode_value(value) + _TIME.pack(_DATETIME, time)
+
+
 def _general(base_type: BaseType) -> Callable[[Any, int], bytes]:
     return lambda value, time: encode_value(Value(base_type, value)) + _TIME.pack(_DATETIME, time)
 
@@ -141,6 +146,7 @@ _WRITERS: dict[str, Callable[[Any, int], bytes]] = {
     "INTEGER": _fixed(BaseType.INTEGER, "i"),
     "LONG": _fixed(BaseType.LONG, "q"),
     "DATETIME": _fixed(BaseType.DATETIME, "q"),
+    "VARIANT": _variant,
     "BOOLEAN": _boolean,
     "STRING": _string,
 }
