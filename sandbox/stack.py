@@ -83,7 +83,7 @@ class Sandbox:
                 EmulatorProcess(
                     self.folder / "aws",
                     ca_bundle=certificates.bundle,
-                    extra_env={"SANDBOX_SQS_DELETED_QUEUE_SECONDS": "5"},
+                    extra_env={"AUTH": "true", "SANDBOX_SQS_DELETED_QUEUE_SECONDS": "5"},
                 )
             )
             self._secrets = {

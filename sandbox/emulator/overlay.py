@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import (
     cloudwatch_alarms,
     described_fields,
+    iam_names,
     iot_rules,
     kinesis_mapping,
     kinesis_shards,
@@ -31,6 +32,7 @@ PARTS = (
     sqs_limits,
     cloudwatch_alarms,
     described_fields,
+    iam_names,
 )
 
 

@@ -1,0 +1,57 @@
+"""IAM: with policies enforced, batch calls of SQS need the permission of the single call."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from sandbox.emulator_process import EmulatorProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def enforcing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProcess]:
+    folder: Path = tmp_path_factory.mktemp("enforcing")
+    with EmulatorProcess(folder, extra_env={"AUTH": "true"}) as process:
+        yield process
+
+
+def client_of(emulator: EmulatorProcess, service: str, key: str = "test", secret: str = "test") -> Any:
+    return boto3.client(
+        service,  # type: ignore[call-overload]
+        endpoint_url=emulator.endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+    )
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_batch_is_allowed_by_the_permission_of_the_single_call(
+    enforcing: EmulatorProcess, *, allowed: bool
+) -> None:
+    iam, name = client_of(enforcing, "iam"), f"sender-{allowed}"
+    iam.create_user(UserName=name)
+    action = "sqs:SendMessage" if allowed else "sqs:ReceiveMessage"
+    statement = {"Effect": "Allow", "Action": action, "Resource": "*"}
+    iam.put_user_policy(
+        UserName=name,
+        PolicyName="sqs",
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+    )
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    url = client_of(enforcing, "sqs").create_queue(QueueName=f"queue-{allowed}")["QueueUrl"]
+    sqs = client_of(enforcing, "sqs", key["AccessKeyId"], key["SecretAccessKey"])
+    entries = [{"Id": "1", "MessageBody": "x"}]
+    if allowed:
+        assert len(sqs.send_message_batch(QueueUrl=url, Entries=entries)["Successful"]) == 1
+    else:
+        with pytest.raises(ClientError, match="AccessDenied"):
+            sqs.send_message_batch(QueueUrl=url, Entries=entries)
