@@ -16,6 +16,7 @@ import trustme
 from botocore.exceptions import ClientError
 
 from lambdas.connector import handler
+from lambdas.connector.lease import Taken
 from lambdas.connector.token import TaskToken
 from lambdas.shared.errors import ConnectorError, SettingError
 from lambdas.shared.parcel import Reading, encode, lane_of
@@ -431,6 +432,18 @@ def test_an_event_that_came_twice_is_served_once(world: World) -> None:
     second.wait()
     for thing in THINGS:
         assert world.times(thing) == [1, 2]
+
+
+def test_two_invocations_of_one_event_never_share_a_lease(world: World) -> None:
+    context = Context("the same request", time.monotonic() + 60)
+    token = TaskToken(handler._clients().stepfunctions, "t")
+    one, other = (
+        handler._connector(event_of("t"), context, token)._parts.lease  # type: ignore[arg-type]
+        for _ in range(2)
+    )
+    assert one.acquire() is Taken.HELD
+    assert other.acquire() is Taken.BUSY
+    assert not other.valid()
 
 
 def test_an_event_that_comes_too_late_ends_at_once(world: World) -> None:

@@ -172,7 +172,7 @@ def test_polls_are_short_while_lanes_are_at_work_and_a_full_one_is_followed_at_o
         bench = Bench(
             *(message("lane-0", reading("slow", at)) for at in range(10)),
             message("lane-1", reading("slow too", 1)),
-            answer=lambda *_: answered.wait(),  # type: ignore[arg-type, return-value]
+            answer=lambda *_: answered.wait(),  # type: ignore[arg-type]
         )
         bench.drain._poll_seconds = lambda: 7
         bench.start()
