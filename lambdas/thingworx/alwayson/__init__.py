@@ -16,7 +16,7 @@ from lambdas.thingworx.alwayson.codes import (
 )
 from lambdas.thingworx.alwayson.decode import decode_infotable, decode_value
 from lambdas.thingworx.alwayson.encode import encode_infotable, encode_value
-from lambdas.thingworx.alwayson.messages import decode_message
+from lambdas.thingworx.alwayson.messages import decode_message, encode_chunk
 from lambdas.thingworx.alwayson.model import (
     NOTHING,
     Auth,
@@ -71,6 +71,7 @@ __all__ = [
     "decode_infotable",
     "decode_message",
     "decode_value",
+    "encode_chunk",
     "encode_infotable",
     "encode_message",
     "encode_update",
