@@ -119,7 +119,7 @@ def test_a_run_that_finds_another_under_way_ends_well_and_touches_nothing() -> N
     assert functions.actions == ["begin"]
 
 
-@pytest.mark.parametrize("action", ["begin", "list", "fetch", "assign", "open", "publish"])
+@pytest.mark.parametrize("action", ["begin", "list", "fetch", "assign", "publish"])
 def test_a_failed_run_releases_the_lock_and_fails_with_the_reason_of_the_function(action: str) -> None:
     functions = Functions(**{action: TaskError("ThingworxRefused", "the application key was refused")})
     with pytest.raises(TaskError) as failure:
@@ -129,6 +129,14 @@ def test_a_failed_run_releases_the_lock_and_fails_with_the_reason_of_the_functio
         "the application key was refused",
     )
     assert functions.actions[-2:] == [action, "end"]
+
+
+def test_slots_that_cannot_be_opened_fail_the_run_after_the_others_are_published() -> None:
+    functions = Functions(open=TaskError("SlotsNotOpened", "slot 1: QueueBlocked"))
+    with pytest.raises(TaskError) as failure:
+        run(functions, {})
+    assert (failure.value.error, failure.value.cause) == ("SlotsNotOpened", "slot 1: QueueBlocked")
+    assert functions.actions[-4:] == ["open", "open", "publish", "end"]
 
 
 def test_a_failed_release_does_not_hide_why_the_run_failed() -> None:
