@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 __all__ = ["handle"]
 
 _COUNTERS = {
-    "added": "ThingsAdded",
-    "changed": "ThingsChanged",
-    "removed": "ThingsRemoved",
-    "removals_withheld": "RemovalsWithheld",
-    "without_properties": "ThingsWithoutProperties",
-    "new_slots": "SlotsCreated",
+    "added": "things_added",
+    "changed": "things_changed",
+    "removed": "things_removed",
+    "removals_withheld": "removals_withheld",
+    "without_properties": "things_without_properties",
+    "new_slots": "slots_created",
 }
 
 
@@ -75,7 +75,7 @@ def handle(event: dict[str, Any], _context: object) -> dict[str, Any]:
 def _begin(event: dict[str, Any]) -> dict[str, Any]:
     parts = _parts()
     taken = parts.lock.begin(event["run"], parts.settings.run_lease_seconds * 1000, _now())
-    count(parts.settings.stack, "assigner", {"RunsRefused": int(not taken.acquired)})
+    count(parts.settings.stack, "assigner", {"runs_refused": int(not taken.acquired)})
     return taken._asdict()
 
 
@@ -106,14 +106,14 @@ def _publish(event: dict[str, Any]) -> dict[str, Any]:
     parts = _parts()
     _renew(event)
     answer = publish(parts.control, _registry())
-    count(parts.settings.stack, "assigner", {"ThingsPublished": answer["things"]})
+    count(parts.settings.stack, "assigner", {"things_published": answer["things"]})
     return answer
 
 
 def _end(event: dict[str, Any]) -> dict[str, Any]:
     parts = _parts()
     again = parts.lock.end(event["run"])
-    count(parts.settings.stack, "assigner", {"RunsEnded": 1})
+    count(parts.settings.stack, "assigner", {"runs_ended": 1})
     return {"again": again}
 
 

@@ -72,7 +72,7 @@ def _list(parts: _Parts, staging: Staging, _event: dict[str, Any]) -> dict[str, 
     packets = packets_of(names)
     for number, packet in enumerate(packets):
         staging.put(f"list-{number}", {"things": packet})
-    count(parts.settings.stack, "fetcher", {"ThingsListed": len(names)})
+    count(parts.settings.stack, "fetcher", {"things_listed": len(names)})
     return {"things": len(names), "packets": list(range(len(packets)))}
 
 
@@ -90,9 +90,9 @@ def _fetch(parts: _Parts, staging: Staging, event: dict[str, Any]) -> dict[str, 
         settings.stack,
         "fetcher",
         {
-            "ThingsRead": len(found.things),
-            "ThingsFailed": len(found.failed),
-            "PropertiesUnsupported": sum(map(len, found.unsupported.values())),
+            "things_read": len(found.things),
+            "things_failed": len(found.failed),
+            "properties_unsupported": sum(map(len, found.unsupported.values())),
         },
     )
     return {"read": len(found.things), "failed": len(found.failed)}

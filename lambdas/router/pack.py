@@ -90,7 +90,7 @@ def _parts(entries: Sequence[Routed], shapes: Mapping[str, Shape]) -> Iterator[C
     parts = 2
     reason = "internal"
     try:
-        body = _sendable(encode([entry.reading for entry in entries], shapes))
+        body = encode([entry.reading for entry in entries], shapes)
     except Exception as error:  # noqa: BLE001 - one reading's fault must not stop its neighbours
         detail = f"the reading can't be encoded: {type(error).__name__}: {error}"
     else:
@@ -105,8 +105,3 @@ def _parts(entries: Sequence[Routed], shapes: Mapping[str, Shape]) -> Iterator[C
     size = max(1, -(-len(entries) // parts))
     for start in range(0, len(entries), size):
         yield from _parts(entries[start : start + size], shapes)
-
-
-def _sendable(body: bytes) -> bytes:
-    """The two characters that JSON may hold as they are and an SQS message may not, escaped."""
-    return body.replace(b"\xef\xbf\xbe", b"\\ufffe").replace(b"\xef\xbf\xbf", b"\\uffff")

@@ -64,7 +64,7 @@ def handle(event: dict[str, Any], _context: object) -> dict[str, Any]:
             faults.append(f"slot {slot_id}: {type(error).__name__}: {error}")
         else:
             created, started = created + made, started + begun
-    counted = {"QueuesCreated": created, "ConnectorsStarted": started, "SlotsNotOpened": len(faults)}
+    counted = {"queues_created": created, "connectors_started": started, "slots_not_opened": len(faults)}
     count(parts.settings.stack, "scaler", counted)
     if faults:
         raise SlotsNotOpened("; ".join(faults))

@@ -24,6 +24,7 @@ __all__ = ["MAX_BYTES", "Parcel", "Reading", "decode", "encode", "lane_of"]
 MAX_BYTES = 262_144
 
 _VERSION = 1
+_U_FFFE, _U_FFFF = "\ufffe".encode(), "\uffff".encode()
 
 
 class Reading(NamedTuple):
@@ -73,7 +74,9 @@ def encode(readings: Sequence[Reading], shapes: Mapping[str, Shape]) -> bytes:
         },
         "readings": [list(reading) for reading in readings],
     }
-    return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    text = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    # JSON may hold these two characters as they are; SQS refuses a message that does.
+    return text.replace(_U_FFFE, b"\\ufffe").replace(_U_FFFF, b"\\uffff")
 
 
 def decode(body: str | bytes) -> Parcel:
