@@ -17,7 +17,7 @@ from sandbox.stack import Sandbox
 from sandbox.thingworx.model import remote_property
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from sandbox.devices import Device
@@ -198,13 +198,17 @@ class Demo:
             Check("discovery started by hand", "SUCCEEDED", discovery),
             Check("slots with a queue", SLOTS, len(slots)),
             Check("running connectors", SLOTS, running),
-            Check(f"first values of {TEST_DEVICE}", TEST_PAYLOAD, test_values),
+            Check(
+                f"{TEST_DEVICE}: {', '.join(TEST_PAYLOAD)}",
+                _shown(TEST_PAYLOAD.values()),
+                _shown(test_values.get(name, "nothing") for name in TEST_PAYLOAD),
+            ),
             Check("slots handed over while publishing", SLOTS, handed_over),
             Check("values that did not arrive with their time", 0, len(self._missing())),
             Check("values that arrived out of order", 0, reordered),
             Check("unknown device's reading is held as", "unknown_thing", held.pop(unknown, "nothing")),
             Check("malformed payload is held as", "not_json", held.pop(malformed, "nothing")),
-            Check("held beside these", {}, held),
+            Check("readings held beside these", "none", ", ".join(held) or "none"),
             Check("router: readings in", self._messages, router["readings_in"]),
             Check("router: routed + held + dropped", router["readings_in"], _settled(router)),
             Check(
@@ -284,6 +288,10 @@ def _print_table(checks: list[Check]) -> None:
     print()
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _shown(values: Iterable[Any]) -> str:
+    return ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
 
 
 def _text(value: Any) -> str:
