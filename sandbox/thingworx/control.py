@@ -7,7 +7,6 @@ docs/reference/thingworx-simulator.md lists the calls.
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -17,7 +16,7 @@ from sandbox.thingworx.edges import QueuedEdge
 from sandbox.thingworx.errors import PlatformError
 from sandbox.thingworx.fleet import load_fleet
 from sandbox.thingworx.infotable import json_value
-from sandbox.thingworx.platform import Settings
+from sandbox.thingworx.settings import FIXED_AT_START
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["CONTROL_HEADER", "ControlApi"]
 
 CONTROL_HEADER: Final = "X-Simulator-Control"
-_SETTINGS: Final = {f.name for f in fields(Settings)} - {"history_limit", "log_limit"}
 
 
 def _json(value: Any, status: int = 200) -> web.Response:
@@ -142,12 +140,11 @@ class ControlApi:
     async def set_settings(self, request: web.Request) -> web.Response:
         """Change switches of the platform."""
         values = await _object(request)
-        _only_keys(values, _SETTINGS)
-        if "missing_services" in values:
-            values["missing_services"] = frozenset(values["missing_services"])
+        fixed = FIXED_AT_START & values.keys()
+        if fixed:
+            raise ValueError(f"unknown: {', '.join(sorted(fixed))}")
         with self._platform.lock:
-            for name, value in values.items():
-                setattr(self._platform.settings, name, value)
+            self._platform.settings.change(values)
         return _json({})
 
     async def change_app_keys(self, request: web.Request) -> web.Response:

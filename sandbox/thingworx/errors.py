@@ -11,6 +11,7 @@
     +-- ValueConversionError     500
     +-- ThingNotEnabledError     503
     +-- EdgeUnavailableError     503
+    +-- EdgeRefusedError         as the edge answered
 
 The statuses of `EntityNotFoundError`, `PropertyNotFoundError`, `AlreadyDefinedError` and `AccessDeniedError`
 are in PTC's table of REST status codes. 503 for a Thing that is not enabled or not connected is inferred
@@ -103,9 +104,17 @@ class ThingNotEnabledError(PlatformError):
 
 
 class EdgeUnavailableError(PlatformError):
-    """A write to a remotely bound property has no connected edge to go to."""
+    """A write to a remotely bound property has no connected edge to go to, or no answer from it."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
-    def __init__(self, thing_name: str) -> None:
-        super().__init__(f"Thing [{thing_name}] is not connected")
+    def __init__(self, thing_name: str, why: str = "is not connected") -> None:
+        super().__init__(f"Thing [{thing_name}] {why}")
+
+
+class EdgeRefusedError(PlatformError):
+    """An edge answered a write or read with an error; `status` is the one it gave."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status

@@ -21,13 +21,20 @@ __all__ = ["FaultRule", "Faults", "Request"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as rules see it: `service` is empty for anything but a service call."""
+    """A request as rules see it: `service` is empty for anything but a service call.
+
+    `protocol` is `rest` or `alwayson`; `direction` `in`, or `out` for what the platform asks an edge; `rows`
+    the names in the rows of an AlwaysOn push, filled in when a rule asks for them.
+    """
 
     method: str
     path: str
     collection: str = ""
     entity: str = ""
     service: str = ""
+    protocol: str = "rest"
+    direction: str = "in"
+    rows: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -36,10 +43,15 @@ class FaultRule:
 
     Attributes:
         method, path, collection, thing, service: Patterns (`*`, `?`) that must all match; `thing` is the
-            entity's name in any collection.
+            entity's name in any collection. AlwaysOn has the methods UPGRADE (the WebSocket handshake),
+            AUTH, BIND and UNBIND (once for each Thing), GET, PUT, POST, and PING, which no other fits.
+        protocol: Pattern of `rest` and `alwayson`.
+        direction: `in`, or `out` for requests of the platform to an edge.
+        row: Pattern of an edge name in a push over AlwaysOn.
         skip: Matching requests let through first.
         times: Requests it then acts on; None for ever.
-        when: `before` the request is carried out, or `after` (it takes effect, only its answer is replaced).
+        when: `before` the request is carried out, `after` (it takes effect, only its answer is replaced), or,
+            over AlwaysOn, `answered` (it takes effect and is answered first).
         delay_ms: Wait first.
         status: HTTP status to answer; None to answer normally (after the delay).
         body: What to answer; for `html` the text in the page.
@@ -48,6 +60,9 @@ class FaultRule:
         redirect: Answer 302 to this address.
         drop: Close the connection without an answer.
         bad_json: Answer 200 with JSON that ends in the middle.
+        silent, freeze, cut, close: Over AlwaysOn (REST: as `drop`) give no answer; stop reading and
+            answering on this connection while it stays open; close it in the middle of the answer's frame
+            (`out`: of the request's); close it with this WebSocket close code.
     """
 
     method: str = "*"
@@ -55,9 +70,12 @@ class FaultRule:
     collection: str = "*"
     thing: str = "*"
     service: str = "*"
+    protocol: str = "*"
+    direction: Literal["in", "out"] = "in"
+    row: str = "*"
     skip: int = 0
     times: int | None = None
-    when: Literal["before", "after"] = "before"
+    when: Literal["before", "after", "answered"] = "before"
     delay_ms: float = 0
     status: int | None = None
     body: str = ""
@@ -66,6 +84,10 @@ class FaultRule:
     redirect: str = ""
     drop: bool = False
     bad_json: bool = False
+    silent: bool = False
+    freeze: bool = False
+    cut: bool = False
+    close: int | None = None
     id: int = 0
     hits: int = 0
 
@@ -79,19 +101,31 @@ class FaultRule:
         unknown = values.keys() - {f.name for f in fields(cls)}
         if unknown:
             raise ValueError(f"a fault has no {', '.join(sorted(unknown))}")
-        if values.get("when", "before") not in {"before", "after"}:
-            raise ValueError("when is before or after")
+        if values.get("when", "before") not in {"before", "after", "answered"}:
+            raise ValueError("when is before or after, or answered")
+        if values.get("direction", "in") not in {"in", "out"}:
+            raise ValueError("direction is in or out")
         return cls(**values)
 
     @property
     def answers(self) -> bool:
         """Whether it replaces the answer, rather than only delaying it."""
-        return self.status is not None or bool(self.redirect) or self.drop or self.bad_json
+        return self.status is not None or bool(self.redirect) or self.bad_json or self.breaks
+
+    @property
+    def breaks(self) -> bool:
+        """Whether there is no answer at all."""
+        return self.drop or self.silent or self.freeze or self.cut or self.close is not None
 
     def matches(self, request: Request) -> bool:
         """Whether all its patterns fit."""
+        if request.direction != self.direction or (request.method == "PING" and self.method != "PING"):
+            return False
+        if self.row != "*" and not any(fnmatchcase(name, self.row) for name in request.rows):
+            return False
         return (
-            fnmatchcase(request.service, self.service)
+            fnmatchcase(request.protocol, self.protocol)
+            and fnmatchcase(request.service, self.service)
             and fnmatchcase(request.entity, self.thing)
             and fnmatchcase(request.method, self.method)
             and fnmatchcase(request.collection, self.collection)
@@ -148,6 +182,11 @@ class Faults:
         with self._lock:
             return [asdict(rule) for rule in self._rules]
 
+    @property
+    def wants_rows(self) -> bool:
+        """Whether a rule looks at the rows of a push."""
+        return any(rule.row != "*" for rule in self._rules)
+
     def take(self, request: Request) -> FaultRule | None:
         """The rule that acts on this request, counted as used; None when all is well."""
         if not self._rules:
@@ -170,7 +209,7 @@ class Faults:
         """Count a request in."""
         with self._lock:
             self._requests += 1
-            self._by_service[request.service or f"{request.method} {request.collection}"] += 1
+            self._by_service[request.service or f"{request.method} {request.collection}".rstrip()] += 1
             self._running += 1
             self._most = max(self._most, self._running)
 

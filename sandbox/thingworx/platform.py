@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from sandbox.thingworx import templates
 from sandbox.thingworx.basetypes import parse_tags
 from sandbox.thingworx.errors import AccessDeniedError, EntityNotFoundError, ParameterError
 from sandbox.thingworx.history import WriteLog
 from sandbox.thingworx.model import NO_TAGS, VTQ, PropertyDefinition, Template, Thing
+from sandbox.thingworx.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
@@ -26,36 +27,11 @@ if TYPE_CHECKING:
 
     from sandbox.thingworx.infotable import Tags
 
-__all__ = ["EdgeLink", "EdgeWrite", "Platform", "Settings"]
+__all__ = ["EdgeLink", "EdgeWrite", "Platform", "Settings", "Transition"]
 
 _CACHED_SELECTIONS: Final = 32
-
-
-@dataclass(slots=True)
-class Settings:
-    """What differs from platform to platform, or is not known of the real one.
-
-    Attributes:
-        version: What GetThingworxVersion answers.
-        strict_base_types: Refuse text for numbers and booleans, and numbers for text.
-        unknown_edge_name: What UpdateSubscribedPropertyValues does with a row of an unknown name.
-        bad_value: What a bulk update does with a row whose value doesn't fit.
-        unknown_service_status: 404 as PTC's table has it; some releases answer 500.
-        missing_services: Services this platform is too old for.
-        allow_app_key_in_url: As platforms before 8.0 did.
-        history_limit: Values kept per property; None for all.
-        log_limit: Write records kept; None for all.
-    """
-
-    version: str = "9.7.0"
-    strict_base_types: bool = False
-    unknown_edge_name: Literal["skip", "fail"] = "skip"
-    bad_value: Literal["skip", "fail"] = "skip"
-    unknown_service_status: int = 404
-    missing_services: frozenset[str] = frozenset()
-    allow_app_key_in_url: bool = False
-    history_limit: int | None = None
-    log_limit: int | None = None
+_KEPT_TRANSITIONS: Final = 100_000
+_KEPT_EVENTS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +55,23 @@ class EdgeLink(Protocol):
         """
         ...
 
+    def read(self, edge_name: str) -> Future[Any]:
+        """Ask the edge for a property's value, by the edge's name for it; likewise."""
+        ...
+
+    def model_changed(self) -> None:
+        """The Thing was restarted, or its properties or bindings changed; likewise."""
+        ...
+
+
+class Transition(NamedTuple):
+    """A change of a Thing's isConnected: `time` in ms since 1970 UTC; `sequence` counts from 1."""
+
+    sequence: int
+    time: int
+    thing: str
+    connected: bool
+
 
 class Platform:
     """All entities and values of one simulated platform.
@@ -87,6 +80,12 @@ class Platform:
         settings: Switches; may be changed while it runs (limits count from the start).
         clock: Milliseconds since 1970 UTC.
         app_keys: The application keys that are accepted.
+
+    Attributes:
+        invisible: Things that edges may not see: binding them or asking for them is refused.
+        unbound: Names that edges bound although no Thing has them.
+        transitions: Changes of isConnected, oldest first; the last 100,000.
+        events: Events that edges sent, as (thing, event, values); the last 10,000.
     """
 
     def __init__(
@@ -103,7 +102,12 @@ class Platform:
         self.templates: dict[str, Template] = templates.built_in()
         self.vocabularies: dict[str, dict[str, None]] = {}
         self.edges: dict[str, EdgeLink] = {}
+        self.invisible: set[str] = set()
+        self.unbound: dict[str, EdgeLink] = {}
+        self.transitions: deque[Transition] = deque(maxlen=_KEPT_TRANSITIONS)
+        self.events: deque[tuple[str, str, Any]] = deque(maxlen=_KEPT_EVENTS)
         self.log = WriteLog(self.settings.log_limit)
+        self._transitions = 0
         self._selections: OrderedDict[Hashable, list[Thing]] = OrderedDict()
 
     # Entities
@@ -217,7 +221,7 @@ class Platform:
             thing.own[definition.name] = definition
             if thing.rebound is not None:
                 thing.rebound.pop(definition.name, None)
-            thing.definitions_changed(self.now())
+            self.model_changed(thing)
 
     def undefine(self, thing: Thing, name: str) -> None:
         """Remove a Thing's own property, with its current value.
@@ -232,7 +236,15 @@ class Platform:
                 raise AccessDeniedError(f"Property [{name}] is inherited by Thing [{thing.name}]")
             del thing.own[name]
             thing.values.pop(name, None)
+            self.model_changed(thing)
+
+    def model_changed(self, thing: Thing) -> None:
+        """Note that a Thing was restarted, or its properties or bindings changed; its edge is told."""
+        with self.lock:
             thing.definitions_changed(self.now())
+            link = self.edges.get(thing.name)
+            if link is not None:
+                link.model_changed()
 
     # Edges
 
@@ -262,6 +274,10 @@ class Platform:
 
     def _connection(self, thing: Thing, *, connected: bool) -> None:
         now = self.now()
-        thing.values["isConnected"] = VTQ(connected, now, "GOOD")
+        known = thing.values.get("isConnected")
+        if (known is not None and known.value) != connected:
+            self._transitions += 1
+            self.transitions.append(Transition(self._transitions, now, thing.name, connected))
+            thing.values["isConnected"] = VTQ(connected, now, "GOOD")
         if connected:
             thing.values["lastConnection"] = VTQ(now, now, "GOOD")

@@ -19,8 +19,8 @@ import orjson
 from aiohttp import web
 
 from sandbox.thingworx.catalogue import invoke
+from sandbox.thingworx.edges import edge_answers
 from sandbox.thingworx.errors import (
-    EdgeUnavailableError,
     EntityNotFoundError,
     PlatformError,
     ServiceFailedError,
@@ -35,15 +35,11 @@ from sandbox.thingworx.services_thing import property_row_table
 from sandbox.thingworx.writes import set_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from concurrent.futures import Future
-
     from sandbox.thingworx.faults import FaultRule, Faults
     from sandbox.thingworx.platform import Platform
 
 __all__ = ["RestFrontEnd"]
 
-_EDGE_ANSWER_SECONDS: Final = 30.0
 _MAX_BODY: Final = 64 << 20
 _BODY_TYPES: Final = frozenset({"application/json", "application/xml", "text/xml"})
 _WRITING: Final = frozenset({"POST", "PUT", "DELETE"})
@@ -100,7 +96,7 @@ class RestFrontEnd:
         return response
 
     def _fault(self, http: web.Request, rule: FaultRule) -> web.Response:
-        if rule.drop:
+        if rule.breaks:
             if http.transport is not None:
                 http.transport.abort()
             return web.Response(status=499)
@@ -206,7 +202,7 @@ class RestFrontEnd:
         collection, entity, name = target
         reply = invoke(self._platform, collection, entity, name, await _body(http))
         try:
-            await _edge_answers(reply.forwards, entity)
+            await edge_answers(reply.forwards, entity, self._platform.settings.edge_answer_seconds)
             return render.table(reply.table)
         except PlatformError as error:
             raise ServiceFailedError(name, entity, error) from error
@@ -226,7 +222,7 @@ class RestFrontEnd:
                 raise _Refusal(404, f"The body has no value for property [{name}]")
             values = {name: values[name]}
         batch = set_values(self._platform, thing, values, "PUT")
-        await _edge_answers(batch.forwards, thing_name)
+        await edge_answers(batch.forwards, thing_name, self._platform.settings.edge_answer_seconds)
         return web.Response()
 
 
@@ -298,18 +294,3 @@ async def _body(http: web.Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise _Refusal(406, "The body is not a JSON object")
     return body
-
-
-async def _edge_answers(forwards: Iterable[Future[None]], thing: str) -> None:
-    waiting = [asyncio.wrap_future(future) for future in forwards]
-    if not waiting:
-        return
-    try:
-        await asyncio.wait_for(asyncio.gather(*waiting), _EDGE_ANSWER_SECONDS)
-    except TimeoutError as error:
-        raise EdgeUnavailableError(thing) from error
-    except PlatformError:
-        raise
-    except Exception as error:
-        # Whatever an edge refuses with is the client's answer, not a failure of this server.
-        raise PlatformError(str(error) or type(error).__name__) from error

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from sandbox.thingworx.model import Template, Thing
-    from sandbox.thingworx.platform import Platform
+    from sandbox.thingworx.platform import EdgeLink, Platform
 
 __all__ = ["MAX_ITEMS", "Call", "Params", "Reply", "invoke", "service"]
 
@@ -108,13 +108,14 @@ class Params:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a service."""
+    """One call of a service; `origin` is the edge whose connection it came over, None over REST."""
 
     platform: Platform
     collection: str
     entity: str
     service: str
     params: Params
+    origin: EdgeLink | None = None
 
     @property
     def thing(self) -> Thing:
@@ -159,8 +160,24 @@ def service(path: str, *, remote_only: bool = False) -> Callable[[Handler], Hand
     return register
 
 
-def invoke(platform: Platform, collection: str, entity: str, name: str, params: Mapping[str, Any]) -> Reply:
+def invoke(
+    platform: Platform,
+    collection: str,
+    entity: str,
+    name: str,
+    params: Mapping[str, Any],
+    *,
+    origin: EdgeLink | None = None,
+) -> Reply:
     """Run a service.
+
+    Args:
+        platform: Whose.
+        collection: Such as `Things`.
+        entity: Its name.
+        name: The service's.
+        params: By name.
+        origin: The edge that calls; its own writes to properties bound to it are stored.
 
     Raises:
         EntityNotFoundError: No such collection or entity.
@@ -174,7 +191,7 @@ def invoke(platform: Platform, collection: str, entity: str, name: str, params: 
         if found is None or absent or (found.remote_only and not platform.thing(entity).is_remote):
             raise ServiceNotFoundError(name, entity, platform.settings.unknown_service_status)
         try:
-            outcome = found.handler(Call(platform, collection, entity, name, Params(params)))
+            outcome = found.handler(Call(platform, collection, entity, name, Params(params), origin))
         except (PlatformError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
             # Parameters of a shape no client should send: the platform fails the service, not the request.
             raise ServiceFailedError(name, entity, error) from error

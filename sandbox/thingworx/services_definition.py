@@ -232,7 +232,7 @@ def _rebind(call: Call, name: str, binding: RemoteBinding | None) -> None:
     thing = call.thing
     thing.definition(name)
     thing.rebound = {**(thing.rebound or {}), name: binding}
-    thing.definitions_changed(call.platform.now())
+    call.platform.model_changed(thing)
 
 
 @service("Things/GetMetadata")

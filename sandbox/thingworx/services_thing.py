@@ -103,7 +103,7 @@ def set_property_values(call: Call) -> WriteBatch:
     """Write the columns of a one-row table."""
     batch = WriteBatch()
     for row in _value_rows(call):
-        outcome = set_values(call.platform, call.thing, row, call.service)
+        outcome = set_values(call.platform, call.thing, row, call.service, call.origin)
         batch.stored += outcome.stored
         batch.forwards += outcome.forwards
     return batch
@@ -112,7 +112,7 @@ def set_property_values(call: Call) -> WriteBatch:
 @service("Things/UpdatePropertyValues")
 def update_property_values(call: Call) -> WriteBatch:
     """Write NamedVTQ rows by property name."""
-    return update_values(call.platform, call.thing, _value_rows(call), call.service)
+    return update_values(call.platform, call.thing, _value_rows(call), call.service, call.origin)
 
 
 @service("Things/UpdateSubscribedPropertyValues", remote_only=True)
@@ -183,8 +183,8 @@ def disable(call: Call) -> None:
 
 @service("Things/RestartThing")
 def restart(call: Call) -> None:
-    """Restart; definitions take effect at once here, so only the time of it shows."""
-    call.thing.last_modified = call.platform.now()
+    """Restart; definitions take effect at once here, so only its time shows, and its edge is told."""
+    call.platform.model_changed(call.thing)
 
 
 @service("Resources/EntityServices/CreateThing")
@@ -221,9 +221,30 @@ def thing_count(call: Call) -> InfoTable:
 
 @service("Resources/DeviceFunctions/GetUnboundRemoteThings")
 def unbound_things(call: Call) -> InfoTable:
-    """Remote Things without a connected edge."""
+    """Remote Things without a connected edge, and names bound by an edge that no Thing has."""
     platform = call.platform
     found = [
         name for name, thing in platform.things.items() if thing.is_remote and name not in platform.edges
     ]
+    found += [name for name in platform.unbound if not name.startswith("*")]
     return InfoTable(columns("name"), [{"name": name} for name in found])
+
+
+@service("Resources/DeviceFunctions/GetUnboundIdentifiers")
+def unbound_identifiers(call: Call) -> InfoTable:
+    """Identifiers bound by an edge that no Thing has."""
+    found = [name[1:] for name in call.platform.unbound if name.startswith("*")]
+    return InfoTable(columns("identifier"), [{"identifier": name} for name in found])
+
+
+@service("Things/GetEventSubscriptions", remote_only=True)
+def event_subscriptions(_call: Call) -> InfoTable:
+    """Edge names of remote events: none, Things here define no events."""
+    return InfoTable(columns("edgeName"))
+
+
+@service("Things/ProcessRemoteEvents", remote_only=True)
+def process_remote_events(call: Call) -> None:
+    """Keep the events that an edge sends."""
+    for row in _value_rows(call):
+        call.platform.events.append((call.entity, str(row.get("eventName")), row.get("eventData")))

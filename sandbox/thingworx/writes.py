@@ -4,7 +4,8 @@ Documented by PTC: a write to a remotely bound property is only forwarded to the
 the platform; `UpdateSubscribedPropertyValues` (remote Things only, names are edge names) stores value, time
 and quality; values can't be null; several rows of one property are processed one by one. Inferred: the
 current value never goes back in time (an older value goes to the history only), a row that doesn't fit is
-skipped without a word in the reply, and rows before a failing one stay stored.
+skipped without a word in the reply, rows before a failing one stay stored, and
+an edge's own UpdatePropertyValues and PUT store.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from sandbox.thingworx.model import PropertyDefinition, RemoteBinding, Thing
-    from sandbox.thingworx.platform import Platform
+    from sandbox.thingworx.platform import EdgeLink, Platform
 
 __all__ = [
     "QUALITIES",
@@ -93,15 +94,23 @@ def _built_in_value(thing: Thing, definition: PropertyDefinition) -> Any:
     return attributes.get(definition.name, _DEFAULTS.get(definition.base_type))
 
 
-def set_values(platform: Platform, thing: Thing, values: Mapping[str, Any], service: str) -> WriteBatch:
+def set_values(
+    platform: Platform,
+    thing: Thing,
+    values: Mapping[str, Any],
+    service: str,
+    origin: EdgeLink | None = None,
+) -> WriteBatch:
     """Write properties by name with the platform's time: PUT, SetPropertyValues.
+
+    What the Thing's own edge (`origin`) writes to properties bound to it is stored, not sent back to it.
 
     Raises:
         PlatformError: Unknown or read-only property, value that doesn't fit, Thing switched off, no edge.
             What came before the offending property stays written.
     """
     with platform.lock:
-        writer = _Writer(platform, thing, service)
+        writer = _Writer(platform, thing, service, origin)
         for name, value in values.items():
             definition = thing.definition(name)
             if definition.is_read_only:
@@ -111,15 +120,19 @@ def set_values(platform: Platform, thing: Thing, values: Mapping[str, Any], serv
 
 
 def update_values(
-    platform: Platform, thing: Thing, rows: Iterable[Mapping[str, Any]], service: str
+    platform: Platform,
+    thing: Thing,
+    rows: Iterable[Mapping[str, Any]],
+    service: str,
+    origin: EdgeLink | None = None,
 ) -> WriteBatch:
-    """Write NamedVTQ rows by property name: UpdatePropertyValues.
+    """Write NamedVTQ rows by property name: UpdatePropertyValues; `origin` as for `set_values`.
 
     Raises:
         PlatformError: Thing switched off, no edge for a bound property; a bad row when the settings say so.
     """
     with platform.lock:
-        writer = _Writer(platform, thing, service)
+        writer = _Writer(platform, thing, service, origin)
         for row in rows:
             name = str(row.get("name"))
             try:
@@ -172,13 +185,16 @@ def check_enabled(thing: Thing) -> None:
 class _Writer:
     """One call's writes to one Thing; all of them are received at the same moment."""
 
-    def __init__(self, platform: Platform, thing: Thing, service: str) -> None:
+    def __init__(
+        self, platform: Platform, thing: Thing, service: str, origin: EdgeLink | None = None
+    ) -> None:
         check_enabled(thing)
         self.now = platform.now()
         self.batch = WriteBatch()
         self._platform = platform
         self._thing = thing
         self._service = service
+        self._origin = origin
         self._strict = platform.settings.strict_base_types
 
     def convert(self, value: Any, definition: PropertyDefinition) -> Any:
@@ -202,11 +218,11 @@ class _Writer:
     def store_or_forward(self, definition: PropertyDefinition, vtq: VTQ) -> None:
         thing = self._thing
         binding = thing.binding(definition)
-        if binding is None:
+        link = self._platform.edges.get(thing.name)
+        if binding is None or (link is not None and link is self._origin):
             self.store(definition, vtq)
             return
         write = EdgeWrite(thing.name, definition.name, binding.source_name, definition.base_type, vtq.value)
-        link = self._platform.edges.get(thing.name)
         if link is not None:
             self.batch.forwards.append(link.write(write))
         elif not _keep_for_later(thing, binding, write):
