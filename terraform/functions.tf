@@ -1,7 +1,7 @@
 locals {
   redis_environment = merge(
-    { REDIS_URL = var.redis_url },
-    var.redis_auth_secret_arn == null ? {} : { REDIS_AUTH_SECRET_ARN = var.redis_auth_secret_arn },
+    { REDIS_URL = local.redis_url },
+    { for arn in local.redis_auth_secret_arns : "REDIS_AUTH_SECRET_ARN" => arn },
   )
 
   thingworx_environment = {
@@ -27,7 +27,7 @@ locals {
       memory      = var.fetcher_memory_mb
       timeout     = var.fetcher_timeout_seconds
       concurrency = null
-      vpc         = null
+      vpc         = var.thingworx_vpc
       environment = merge(local.thingworx_environment, {
         CONTROL_TABLE     = aws_dynamodb_table.control.name
         STAGING_BUCKET    = aws_s3_bucket.this["staging"].bucket
@@ -42,7 +42,7 @@ locals {
       memory      = var.assigner_memory_mb
       timeout     = var.assigner_timeout_seconds
       concurrency = null
-      vpc         = var.vpc
+      vpc         = local.registry_vpc
       environment = merge(local.redis_environment, {
         CONTROL_TABLE     = aws_dynamodb_table.control.name
         STAGING_BUCKET    = aws_s3_bucket.this["staging"].bucket
@@ -69,7 +69,7 @@ locals {
       memory      = var.router_memory_mb
       timeout     = var.router_timeout_seconds
       concurrency = null
-      vpc         = var.vpc
+      vpc         = local.registry_vpc
       environment = merge(local.redis_environment, local.held_environment, {
         UNREGISTERED           = var.unregistered
         REGISTRY_CACHE_SECONDS = var.registry_cache_seconds
@@ -80,7 +80,7 @@ locals {
       memory      = var.connector_memory_mb
       timeout     = var.connector_timings.lifetime_seconds
       concurrency = var.connector_reserved_concurrency
-      vpc         = null
+      vpc         = var.thingworx_vpc
       environment = merge(local.thingworx_environment, local.held_environment, {
         CONTROL_TABLE               = aws_dynamodb_table.control.name
         HANDOVER_BEFORE_END_SECONDS = var.connector_timings.handover_before_end_seconds

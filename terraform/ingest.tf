@@ -26,7 +26,7 @@ resource "aws_kinesis_stream" "ingest" {
   shard_count      = var.kinesis_shard_count
   retention_period = var.kinesis_retention_hours
   encryption_type  = "KMS"
-  kms_key_id       = "alias/aws/kinesis"
+  kms_key_id       = aws_kms_key.this.arn
   tags             = var.tags
 
   stream_mode_details {

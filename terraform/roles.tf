@@ -1,6 +1,6 @@
 locals {
   secret_statements = {
-    for name, arns in { thingworx = [var.thingworx_app_key_secret_arn], redis = var.redis_auth_secret_arn[*] } : name => flatten([
+    for name, arns in { thingworx = [var.thingworx_app_key_secret_arn], redis = local.redis_auth_secret_arns } : name => flatten([
       for arn in arns : [
         {
           Effect   = "Allow"
@@ -20,7 +20,7 @@ locals {
     ])
   }
 
-  vpc_statements = [for vpc in var.vpc[*] : {
+  vpc_statements = { for part, vpc in { registry = local.registry_vpc, thingworx = var.thingworx_vpc } : part => vpc == null ? [] : [{
     Effect = "Allow"
     Action = [ # Lambda needs these on every resource to place a function in a VPC
       "ec2:AssignPrivateIpAddresses",
@@ -31,7 +31,7 @@ locals {
       "ec2:UnassignPrivateIpAddresses",
     ]
     Resource = "*"
-  }]
+  }] }
 
   held_statements = [{
     Effect   = "Allow"
@@ -42,7 +42,7 @@ locals {
   control_arns = [aws_dynamodb_table.control.arn, "${aws_dynamodb_table.control.arn}/index/by_slot"]
 
   function_statements = {
-    fetcher = concat(local.secret_statements.thingworx, [
+    fetcher = concat(local.secret_statements.thingworx, local.vpc_statements.thingworx, [
       {
         Effect   = "Allow"
         Action   = ["dynamodb:GetItem", "dynamodb:UpdateItem"]
@@ -54,7 +54,7 @@ locals {
         Resource = "${aws_s3_bucket.this["staging"].arn}/*"
       },
     ])
-    assigner = concat(local.secret_statements.redis, local.vpc_statements, [
+    assigner = concat(local.secret_statements.redis, local.vpc_statements.registry, [
       {
         Effect = "Allow"
         Action = [
@@ -98,7 +98,7 @@ locals {
         Resource = local.connector_state_machine_arn
       },
     ]
-    router = concat(local.secret_statements.redis, local.vpc_statements, local.held_statements, [
+    router = concat(local.secret_statements.redis, local.vpc_statements.registry, local.held_statements, [
       {
         Effect   = "Allow"
         Action   = ["kinesis:DescribeStream", "kinesis:DescribeStreamSummary", "kinesis:GetRecords", "kinesis:GetShardIterator", "kinesis:ListShards"]
@@ -120,7 +120,7 @@ locals {
         Resource = aws_s3_bucket.this["failures"].arn
       },
     ])
-    connector = concat(local.secret_statements.thingworx, local.held_statements, [
+    connector = concat(local.secret_statements.thingworx, local.vpc_statements.thingworx, local.held_statements, [
       {
         Effect   = "Allow"
         Action   = ["dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"]
@@ -219,7 +219,7 @@ resource "aws_iam_role_policy" "function" {
   role = aws_iam_role.function[each.key].id
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = concat(each.value, [{
+    Statement = concat(each.value, local.kms_statements[each.key], [{
       Effect   = "Allow"
       Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
       Resource = "${aws_cloudwatch_log_group.function[each.key].arn}:*"
@@ -238,7 +238,7 @@ resource "aws_iam_role_policy" "rules" {
   role = aws_iam_role.rules.id
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [
+    Statement = concat(local.kms_statements.rules, [
       {
         Effect   = "Allow"
         Action   = "kinesis:PutRecord"
@@ -249,7 +249,7 @@ resource "aws_iam_role_policy" "rules" {
         Action   = "sqs:SendMessage"
         Resource = aws_sqs_queue.ingest_errors.arn
       },
-    ]
+    ])
   })
 }
 

@@ -31,7 +31,8 @@ resource "aws_dynamodb_table" "control" {
   }
 
   server_side_encryption {
-    enabled = true
+    enabled     = true
+    kms_key_arn = aws_kms_key.this.arn
   }
 }
 
@@ -62,6 +63,7 @@ resource "aws_dynamodb_table" "held" {
   }
 
   server_side_encryption {
-    enabled = true
+    enabled     = true
+    kms_key_arn = aws_kms_key.this.arn
   }
 }

@@ -64,18 +64,18 @@ variable "property_category" {
 # Registry
 
 variable "redis_url" {
-  description = "Your Redis or Valkey (cluster mode off): rediss://host:port[/db]. The router and the assigner must reach it, see vpc."
+  description = "Your own Redis or Valkey (cluster mode off, TLS): rediss://host:port[/db]. null makes one in ElastiCache."
   type        = string
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = can(regex("^rediss?://[A-Za-z0-9.-]+:[0-9]{1,5}(/[0-9]{1,2})?$", var.redis_url))
-    error_message = "Write redis_url as rediss://host:port or rediss://host:port/db, without user and password: the password belongs in redis_auth_secret_arn."
+    condition     = var.redis_url == null || can(regex("^rediss://[A-Za-z0-9.-]+:[0-9]{1,5}(/[0-9]{1,2})?$", var.redis_url))
+    error_message = "Write redis_url as rediss://host:port or rediss://host:port/db: with TLS (rediss), without user and password. The password belongs in redis_auth_secret_arn."
   }
 }
 
 variable "redis_auth_secret_arn" {
-  description = "ARN of the Secrets Manager secret whose text is the Redis password; null when it needs none."
+  description = "ARN of the Secrets Manager secret whose text is the password of your own Redis; null when it needs none. The password of a Redis made here is drawn here; the provider leaves it in the Terraform state, so keep the state encrypted."
   type        = string
   default     = null
 
@@ -83,10 +83,71 @@ variable "redis_auth_secret_arn" {
     condition     = var.redis_auth_secret_arn == null || can(regex("^arn:[^:]+:secretsmanager:[^:]+:[0-9]{12}:secret:.+$", var.redis_auth_secret_arn))
     error_message = "Give the ARN of the secret (arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX), not its name and not the password itself."
   }
+  validation {
+    condition     = var.redis_auth_secret_arn == null || var.redis_url != null
+    error_message = "A Redis made here gets a password of its own: leave redis_auth_secret_arn out, or name your own Redis in redis_url."
+  }
+}
+
+variable "redis_node_type" {
+  description = "ElastiCache node type of a Redis made here."
+  type        = string
+  default     = "cache.t4g.micro"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^cache\\.[a-z0-9]+\\.[a-z0-9]+$", var.redis_node_type))
+    error_message = "Give a node type of ElastiCache, for example cache.t4g.micro or cache.m7g.large."
+  }
+}
+
+variable "multi_az" {
+  description = "Keep a Redis made here, and the way to it, in two Availability Zones with automatic failover. Without it a failing zone stops the router until Redis is back; readings wait in the stream meanwhile."
+  type        = bool
+  default     = false
+  nullable    = false
+
+  validation {
+    condition     = !var.multi_az || var.redis_url == null
+    error_message = "multi_az is about a Redis made here; your own Redis has its failover where it runs."
+  }
+  validation {
+    condition     = !var.multi_az || var.vpc == null || try(length(var.vpc.subnet_ids) >= 2, false)
+    error_message = "For multi_az name subnets of at least two Availability Zones in vpc."
+  }
+}
+
+# Network
+
+variable "vpc_cidr" {
+  description = "Addresses of the VPC that is made around a Redis made here."
+  type        = string
+  default     = "10.0.0.0/24"
+  nullable    = false
+
+  validation {
+    condition     = can(cidrnetmask(var.vpc_cidr)) && try(tonumber(split("/", var.vpc_cidr)[1]) >= 16 && tonumber(split("/", var.vpc_cidr)[1]) <= 27, false)
+    error_message = "Write vpc_cidr as an IPv4 range of /16 to /27, for example 10.0.0.0/24: AWS makes no subnet smaller than /28, and the range is halved."
+  }
+  validation {
+    condition     = try(cidrsubnet(var.vpc_cidr, 0, 0) == var.vpc_cidr, false)
+    error_message = "Write vpc_cidr with its first address, for example 10.0.0.0/24 and not 10.0.0.7/24."
+  }
+}
+
+variable "availability_zones" {
+  description = "Zones of the VPC made here, the first one, or the first two with multi_az; null takes the region's first. Name others where one of them lacks the node type or an endpoint."
+  type        = list(string)
+  default     = null
+
+  validation {
+    condition     = var.availability_zones == null || try(length(distinct(var.availability_zones)) >= (var.multi_az ? 2 : 1), false)
+    error_message = "Name at least one zone, at least two different ones with multi_az, or leave availability_zones null."
+  }
 }
 
 variable "vpc" {
-  description = "Subnets and security groups of the two functions that talk to Redis (router, assigner); null runs them outside any VPC. They also call DynamoDB, S3, SQS, Kinesis and Secrets Manager, so the subnets need a route there."
+  description = "Your own subnets and security groups for the two functions that talk to Redis (router, assigner), and for a Redis made here. null makes a VPC where Redis is made here, and uses none where it isn't. The subnets need a way to DynamoDB, S3, SQS and Secrets Manager."
   type = object({
     subnet_ids         = list(string)
     security_group_ids = list(string)
@@ -96,6 +157,20 @@ variable "vpc" {
   validation {
     condition     = var.vpc == null || try(length(var.vpc.subnet_ids) > 0 && length(var.vpc.security_group_ids) > 0, false)
     error_message = "Name at least one subnet and one security group in vpc, or leave it null."
+  }
+}
+
+variable "thingworx_vpc" {
+  description = "Your own subnets and security groups for the functions that talk to ThingWorx (connector, fetcher), where it is reached from a VPC only; null runs them outside any VPC. The subnets need a way to DynamoDB, S3, SQS, Step Functions, Secrets Manager and ThingWorx."
+  type = object({
+    subnet_ids         = list(string)
+    security_group_ids = list(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.thingworx_vpc == null || try(length(var.thingworx_vpc.subnet_ids) > 0 && length(var.thingworx_vpc.security_group_ids) > 0, false)
+    error_message = "Name at least one subnet and one security group in thingworx_vpc, or leave it null."
   }
 }
 
@@ -216,9 +291,9 @@ variable "telemetry_topics" {
 }
 
 variable "kinesis_shard_count" {
-  description = "Shards of the ingest stream; null lets AWS scale it on demand."
+  description = "Shards of the ingest stream: each takes 1,000 messages and 1 MB a second. null lets AWS scale it on demand, at a higher price."
   type        = number
-  default     = null
+  default     = 1
 
   validation {
     condition     = var.kinesis_shard_count == null || try(var.kinesis_shard_count >= 1 && floor(var.kinesis_shard_count) == var.kinesis_shard_count, false)

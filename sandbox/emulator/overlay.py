@@ -6,6 +6,7 @@ from . import (
     cloudwatch_alarms,
     described_fields,
     iam_names,
+    iam_tls,
     iot_rules,
     kinesis_mapping,
     kinesis_shards,
@@ -33,6 +34,7 @@ PARTS = (
     cloudwatch_alarms,
     described_fields,
     iam_names,
+    iam_tls,
 )
 
 

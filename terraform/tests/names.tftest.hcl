@@ -31,8 +31,8 @@ run "defaults" {
     error_message = "The partition key must be the expression itself: an alias is empty there."
   }
   assert {
-    condition     = one(aws_kinesis_stream.ingest.stream_mode_details).stream_mode == "ON_DEMAND"
-    error_message = "Without a shard count the stream is on demand."
+    condition     = aws_kinesis_stream.ingest.shard_count == 1 && one(aws_kinesis_stream.ingest.stream_mode_details).stream_mode == "PROVISIONED"
+    error_message = "One shard by default: see docs/adr/0013-one-shard.md."
   }
   assert {
     condition     = aws_lambda_event_source_mapping.router.maximum_retry_attempts == -1 && aws_lambda_event_source_mapping.router.maximum_record_age_in_seconds == -1
@@ -114,6 +114,19 @@ run "no_log_line_of_metrics_is_filtered_out" {
   assert {
     condition     = alltrue([for function in aws_lambda_function.this : function.logging_config[0].application_log_level == "INFO"])
     error_message = "Lambda drops metric records above INFO."
+  }
+}
+
+run "a_stream_on_demand" {
+  command = plan
+
+  variables {
+    kinesis_shard_count = null
+  }
+
+  assert {
+    condition     = one(aws_kinesis_stream.ingest.stream_mode_details).stream_mode == "ON_DEMAND"
+    error_message = "Without a shard count the stream is on demand."
   }
 }
 

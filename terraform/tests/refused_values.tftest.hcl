@@ -1,6 +1,13 @@
 # Every value that can't work is refused before anything is made, with a sentence that says what to write instead.
 
-mock_provider "aws" {}
+mock_provider "aws" {
+  mock_data "aws_availability_zones" {
+    defaults = { names = ["eu-west-1a", "eu-west-1b"] }
+  }
+  mock_data "aws_secretsmanager_random_password" {
+    defaults = { random_password = "0123456789abcdef0123456789abcdef" }
+  }
+}
 
 variables {
   package_dir                  = "tests/package"
@@ -287,4 +294,87 @@ run "a_held_store_that_holds_nothing" {
   }
 
   expect_failures = [var.held]
+}
+
+run "a_redis_without_tls" {
+  command = plan
+
+  variables {
+    redis_url = "redis://redis.example.com:6379"
+  }
+
+  expect_failures = [var.redis_url]
+}
+
+run "a_password_for_a_redis_made_here" {
+  command = plan
+
+  variables {
+    redis_url             = null
+    redis_auth_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:redis-AbCdEf"
+  }
+
+  expect_failures = [var.redis_auth_secret_arn]
+}
+
+run "a_node_type_of_ec2" {
+  command = plan
+
+  variables {
+    redis_node_type = "t4g.micro"
+  }
+
+  expect_failures = [var.redis_node_type]
+}
+
+run "two_zones_for_a_redis_brought_along" {
+  command = plan
+
+  variables {
+    multi_az = true
+  }
+
+  expect_failures = [var.multi_az]
+}
+
+run "a_range_too_small_for_two_subnets" {
+  command = plan
+
+  variables {
+    vpc_cidr = "10.0.0.0/28"
+  }
+
+  expect_failures = [var.vpc_cidr]
+}
+
+run "a_range_that_begins_in_the_middle" {
+  command = plan
+
+  variables {
+    vpc_cidr = "10.0.0.7/24"
+  }
+
+  expect_failures = [var.vpc_cidr]
+}
+
+run "one_zone_named_twice" {
+  command = plan
+
+  variables {
+    redis_url          = null
+    multi_az           = true
+    availability_zones = ["eu-west-1a", "eu-west-1a"]
+  }
+
+  expect_failures = [var.availability_zones]
+}
+
+run "a_thingworx_vpc_without_security_group" {
+  command = plan
+
+  variables {
+    thingworx_vpc = { subnet_ids = ["subnet-1"], security_group_ids = [] }
+  }
+
+  expect_failures = [var.thingworx_vpc]
 }

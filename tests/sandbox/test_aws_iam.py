@@ -1,4 +1,4 @@
-"""IAM: with policies enforced, batch calls of SQS need the permission of the single call."""
+"""IAM with policies enforced: names of permissions, conditions."""
 
 from __future__ import annotations
 
@@ -55,3 +55,31 @@ def test_a_batch_is_allowed_by_the_permission_of_the_single_call(
     else:
         with pytest.raises(ClientError, match="AccessDenied"):
             sqs.send_message_batch(QueueUrl=url, Entries=entries)
+
+
+def test_a_bucket_for_tls_only_takes_what_an_sdk_sends(enforcing: EmulatorProcess) -> None:
+    iam, s3 = client_of(enforcing, "iam"), client_of(enforcing, "s3")
+    s3.create_bucket(Bucket="tls-only")
+    objects = "arn:aws:s3:::tls-only/*"
+    plain = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": objects,
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    s3.put_bucket_policy(
+        Bucket="tls-only", Policy=json.dumps({"Version": "2012-10-17", "Statement": [plain]})
+    )
+    iam.create_user(UserName="writer")
+    statement = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": objects}
+    iam.put_user_policy(
+        UserName="writer",
+        PolicyName="s3",
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+    )
+    key = iam.create_access_key(UserName="writer")["AccessKey"]
+    client_of(enforcing, "s3", key["AccessKeyId"], key["SecretAccessKey"]).put_object(
+        Bucket="tls-only", Key="a", Body=b"1"
+    )
+    assert [entry["Key"] for entry in s3.list_objects_v2(Bucket="tls-only")["Contents"]] == ["a"]

@@ -1,4 +1,4 @@
-# The smallest stack: two required inputs of ThingWorx, and a Redis that functions can reach.
+# The smallest stack: the two required inputs, and the topics that devices publish to.
 # Run `make build` at the top of the repository first.
 
 terraform {
@@ -32,24 +32,11 @@ variable "thingworx_app_key_secret_arn" {
   type        = string
 }
 
-variable "redis_url" {
-  description = "Redis or Valkey of the registry, rediss://host:port."
-  type        = string
-}
-
-variable "redis_auth_secret_arn" {
-  description = "Secret that holds the Redis password."
-  type        = string
-  default     = null
-}
-
 module "connector" {
   source = "../.."
 
   thingworx_url                = var.thingworx_url
   thingworx_app_key_secret_arn = var.thingworx_app_key_secret_arn
-  redis_url                    = var.redis_url
-  redis_auth_secret_arn        = var.redis_auth_secret_arn
 
   telemetry_topics = [
     { filter = "dt/+/telemetry", thing = "topic(2)" },
