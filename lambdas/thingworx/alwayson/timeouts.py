@@ -1,0 +1,42 @@
+"""Every time-out of an AlwaysOn session, with the default it has for a reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Timeouts"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeouts:
+    """Seconds, all above 0.
+
+    Attributes:
+        connect: TCP, TLS, proxy and WebSocket handshake together.
+        auth: answer to AUTH; the platform itself waits 15 s for the message.
+        bind: answer to one BIND or UNBIND.
+        request: answer to any other request; the platform's own wait is 30 s.
+        sync: how long a bound Thing waits for the platform to synchronise it before it is asked.
+        ready: how long a push waits for its Thing to be bound and synchronised.
+        park_first: first pause before a refused Thing is bound again; it doubles each time.
+        park_most: longest such pause.
+        retry_first: first pause before the platform is connected to again; it doubles each time.
+        retry_most: longest such pause.
+        ping: between two pings; connections idle for 60 s are closed by the platform.
+        pong: answer to a ping.
+        close: closing handshake.
+    """
+
+    connect: float = 10.0
+    auth: float = 15.0
+    bind: float = 30.0
+    request: float = 30.0
+    sync: float = 10.0
+    ready: float = 45.0
+    park_first: float = 60.0
+    park_most: float = 3600.0
+    retry_first: float = 0.5
+    retry_most: float = 30.0
+    ping: float = 20.0
+    pong: float = 10.0
+    close: float = 5.0
