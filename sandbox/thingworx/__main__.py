@@ -7,10 +7,20 @@ import json
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 from sandbox.thingworx.fleet import load_fleet
 from sandbox.thingworx.platform import Settings
 from sandbox.thingworx.server import DEFAULT_APP_KEY, SimulatorServer
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """`name=value`, the value as JSON or as bare text."""
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,12 +38,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--history-limit", type=int, help="values kept per property (all)")
     parser.add_argument("--log-limit", type=int, help="write records kept (all)")
     parser.add_argument("--strict", action="store_true", help="refuse text for numbers, and numbers for text")
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        type=_setting,
+        metavar="NAME=VALUE",
+        help="a setting, such as bind_protection=last-in-wins or idle_seconds=30; may be repeated",
+    )
     options = parser.parse_args(arguments)
     if (options.tls_cert is None) != (options.tls_key is None):
         parser.error("--tls-cert and --tls-key go together")
     settings = Settings(
         strict_base_types=options.strict, history_limit=options.history_limit, log_limit=options.log_limit
     )
+    try:
+        settings.change(dict(options.settings))
+    except ValueError as error:
+        parser.error(f"--set: {error}")
     server = SimulatorServer(
         host=options.host,
         port=options.port,
@@ -49,7 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     with server:
         print(f"ThingWorx: {server.url}/Thingworx")
-        print(f"control: {server.control_url}/simulator", flush=True)
+        print(f"control: {server.control_url}/simulator")
+        print(f"AlwaysOn: {server.ws_url}", flush=True)
         stop.wait()
     return 0
 

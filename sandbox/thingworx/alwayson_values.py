@@ -1,8 +1,8 @@
 """Values and tables between the platform's native form and the wire's.
 
 Seen in the vendor's Java SDK, whose code the platform shares: values of name, link and text types are
-written with the type byte of STRING, whatever the field says. Of this module's own making: the text in which TIMESPAN
-(`{"start", "end", "period"}` as JSON) and THINGCODE (`domain:instance`) are kept.
+written with the type byte of STRING, whatever the field says. Of this module's own making: the text in which
+TIMESPAN (`{"start", "end", "period"}` as JSON) and THINGCODE (`domain:instance`) are kept.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from aiohttp import web
 
+from sandbox.thingworx.control_alwayson import AlwaysOnControl
 from sandbox.thingworx.edges import QueuedEdge
 from sandbox.thingworx.errors import PlatformError
 from sandbox.thingworx.fleet import load_fleet
@@ -21,6 +22,7 @@ from sandbox.thingworx.settings import FIXED_AT_START
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from sandbox.thingworx.alwayson_server import AlwaysOnFrontEnd
     from sandbox.thingworx.faults import Faults
     from sandbox.thingworx.model import VTQ
     from sandbox.thingworx.platform import Platform
@@ -62,9 +64,10 @@ async def _guard(
 class ControlApi:
     """The calls, over one platform and its faults."""
 
-    def __init__(self, platform: Platform, faults: Faults) -> None:
+    def __init__(self, platform: Platform, faults: Faults, alwayson: AlwaysOnFrontEnd) -> None:
         self._platform = platform
         self._faults = faults
+        self._alwayson = AlwaysOnControl(platform, alwayson)
         self._edges: dict[str, QueuedEdge] = {}
 
     def application(self) -> web.Application:
@@ -91,6 +94,7 @@ class ControlApi:
                 web.put("/simulator/edges/{name}", self.bind_edge),
                 web.delete("/simulator/edges/{name}", self.unbind_edge),
                 web.get("/simulator/edges/{name}", self.edge_writes),
+                *self._alwayson.routes(),
             ]
         )
         return app

@@ -59,7 +59,13 @@ def _definition(values: Mapping[str, Any]) -> PropertyDefinition:
     name = values["name"]
     binding = None
     if values.get("remote", True):
-        binding = RemoteBinding(values.get("edgeName", name), values.get("pushType", "ALWAYS"))
+        binding = RemoteBinding(
+            values.get("edgeName", name),
+            values.get("pushType", "ALWAYS"),
+            push_threshold=values.get("pushThreshold", 0.0),
+            cache_time=values.get("cacheTime", -1.0),
+            fold_type=values.get("foldType", "NONE"),
+        )
     return PropertyDefinition(
         name,
         values.get("baseType", "NUMBER"),

@@ -133,10 +133,13 @@ def remote_property(
     push_type: str = "ALWAYS",
     *,
     is_logged: bool = True,
+    push_threshold: float = 0.0,
+    cache_time: float = -1.0,
+    fold_type: str = "NONE",
     **options: Any,
 ) -> PropertyDefinition:
     """A remotely bound property; `edge_name` is its name at the edge, by default its own."""
-    binding = RemoteBinding(edge_name or name, push_type)
+    binding = RemoteBinding(edge_name or name, push_type, push_threshold, cache_time, fold_type)
     return PropertyDefinition(
         name, base_type, category=category, is_logged=is_logged, binding=binding, **options
     )

@@ -83,7 +83,7 @@ class Platform:
 
     Attributes:
         invisible: Things that edges may not see: binding them or asking for them is refused.
-        unbound: Names that edges bound although no Thing has them.
+        unbound: Names that edges bound although no Thing has them, with what binds them once one has.
         transitions: Changes of isConnected, oldest first; the last 100,000.
         events: Events that edges sent, as (thing, event, values); the last 10,000.
     """
@@ -103,7 +103,7 @@ class Platform:
         self.vocabularies: dict[str, dict[str, None]] = {}
         self.edges: dict[str, EdgeLink] = {}
         self.invisible: set[str] = set()
-        self.unbound: dict[str, EdgeLink] = {}
+        self.unbound: dict[str, Callable[[], None]] = {}
         self.transitions: deque[Transition] = deque(maxlen=_KEPT_TRANSITIONS)
         self.events: deque[tuple[str, str, Any]] = deque(maxlen=_KEPT_EVENTS)
         self.log = WriteLog(self.settings.log_limit)
@@ -153,7 +153,14 @@ class Platform:
             thing.last_modified = self.now()
             self.things[name] = thing
             self.set_tags(thing, parse_tags(tags))
+            self.appeared(thing)
             return thing
+
+    def appeared(self, thing: Thing) -> None:
+        """Let an edge that bound this Thing's name or identifier before there was such a Thing have it."""
+        for name in (thing.name, f"*{thing.identifier}"):
+            if name in self.unbound:
+                self.unbound[name]()
 
     def delete_thing(self, name: str) -> None:
         """Delete a Thing with its values; its edge, if any, is bound to nothing from then on.

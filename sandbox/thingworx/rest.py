@@ -28,6 +28,7 @@ from sandbox.thingworx.errors import (
 from sandbox.thingworx.faults import Request
 from sandbox.thingworx.infotable import Field, InfoTable, json_value, to_json
 from sandbox.thingworx.pages import error_page, table_page
+from sandbox.thingworx.reads import refresh
 from sandbox.thingworx.services import MAX_ITEMS, Params
 from sandbox.thingworx.services_definition import definitions_table
 from sandbox.thingworx.services_search import root_entity_list
@@ -38,9 +39,9 @@ if TYPE_CHECKING:
     from sandbox.thingworx.faults import FaultRule, Faults
     from sandbox.thingworx.platform import Platform
 
-__all__ = ["RestFrontEnd"]
+__all__ = ["MAX_BODY", "RestFrontEnd"]
 
-_MAX_BODY: Final = 64 << 20
+MAX_BODY: Final = 64 << 20
 _BODY_TYPES: Final = frozenset({"application/json", "application/xml", "text/xml"})
 _WRITING: Final = frozenset({"POST", "PUT", "DELETE"})
 
@@ -60,11 +61,9 @@ class RestFrontEnd:
         self._platform = platform
         self._faults = faults
 
-    def application(self) -> web.Application:
-        """The aiohttp application: every path goes through here, as a platform answers all of them itself."""
-        app = web.Application(client_max_size=_MAX_BODY)
+    def add_to(self, app: web.Application) -> None:
+        """Serve all paths that this application has no route for: a platform answers all of them itself."""
         app.router.add_route("*", "/{path:.*}", self.handle)
-        return app
 
     async def handle(self, http: web.Request) -> web.StreamResponse:
         """Answer one request, faults and counters included."""
@@ -212,8 +211,9 @@ class RestFrontEnd:
     ) -> web.Response:
         thing = self._platform.thing(thing_name)
         if http.method == "GET":
+            wanted = list(thing.definitions()) if name == "*" else [thing.definition(name)]
+            await refresh(self._platform, thing, wanted)
             with self._platform.lock:
-                wanted = thing.definitions() if name == "*" else [thing.definition(name)]
                 return render.table(property_row_table(self._platform, thing, wanted))
         values = await _body(http)
         if name != "*":

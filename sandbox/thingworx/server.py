@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Final, Self
 
 from aiohttp import web
 
+from sandbox.thingworx.alwayson_calls import PATH
+from sandbox.thingworx.alwayson_server import AlwaysOnFrontEnd
 from sandbox.thingworx.control import ControlApi
 from sandbox.thingworx.faults import Faults
 from sandbox.thingworx.platform import Platform
-from sandbox.thingworx.rest import RestFrontEnd
+from sandbox.thingworx.rest import MAX_BODY, RestFrontEnd
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +46,9 @@ class SimulatorServer:
     Attributes:
         platform: The model; its methods may be called from any thread.
         faults: Rules and counters; likewise.
+        alwayson: The AlwaysOn front end: its counters, connections, and requests to edges; likewise.
         url: `http(s)://host:port`, known once started.
+        ws_url: `ws(s)://host:port/Thingworx/WS`, the address of AlwaysOn.
         control_url: The same of the control API; empty without one.
     """
 
@@ -60,8 +64,10 @@ class SimulatorServer:
     ) -> None:
         self.platform = Platform(settings, app_keys=[app_key])
         self.faults = Faults()
+        self.alwayson = AlwaysOnFrontEnd(self.platform, self.faults)
         self.app_key = app_key
         self.url = ""
+        self.ws_url = ""
         self.control_url = ""
         self._address = (host, port)
         self._control_port = control_port
@@ -119,12 +125,15 @@ class SimulatorServer:
             context.load_cert_chain(*self._tls)
         runners = []
         try:
-            rest = RestFrontEnd(self.platform, self.faults).application()
+            site = web.Application(client_max_size=MAX_BODY)
+            self.alwayson.add_to(site)
+            RestFrontEnd(self.platform, self.faults).add_to(site)
             scheme = "https" if context else "http"
-            runners.append(web.AppRunner(rest, access_log=None, shutdown_timeout=0.5))
+            runners.append(web.AppRunner(site, access_log=None, shutdown_timeout=0.5))
             self.url = f"{scheme}://{host}:{await _listen(runners[0], host, port, context)}"
+            self.ws_url = f"ws{self.url.removeprefix('http')}{PATH}"
             if self._control_port is not None:
-                control = ControlApi(self.platform, self.faults).application()
+                control = ControlApi(self.platform, self.faults, self.alwayson).application()
                 runners.append(web.AppRunner(control, access_log=None, shutdown_timeout=0.5))
                 self.control_url = f"http://{host}:{await _listen(runners[1], host, self._control_port)}"
             self._started.set()

@@ -161,6 +161,7 @@ def set_identifier(call: Call) -> None:
     """Set the identifier; empty takes it away."""
     call.thing.identifier = call.params.text("identifier")
     call.thing.last_modified = call.platform.now()
+    call.platform.appeared(call.thing)
 
 
 @service("Things/IsEnabled")
@@ -173,6 +174,7 @@ def is_enabled(call: Call) -> InfoTable:
 def enable(call: Call) -> None:
     """Switch the Thing on."""
     call.thing.enabled = True
+    call.platform.appeared(call.thing)
 
 
 @service("Things/DisableThing")

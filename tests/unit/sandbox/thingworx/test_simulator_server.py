@@ -77,16 +77,19 @@ def test_the_command_line_serves_a_fleet_until_it_is_terminated(tmp_path: Path) 
         "k",
         "--log-limit",
         "9",
+        "--set",
+        "bind_protection=last-in-wins",
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
-        lines = dict(process.stdout.readline().strip().split(": ", 1) for _ in range(3))
+        lines = dict(process.stdout.readline().strip().split(": ", 1) for _ in range(4))
         headers = {"appKey": "k", "Accept": "application/json"}
         found = requests.get(f"{lines['ThingWorx']}/Things", headers=headers, timeout=10).json()["rows"]
         overview = requests.get(lines["control"], timeout=10).json()
         process.terminate()
         assert process.wait(10) == 0
     assert lines["things"] == "5"
+    assert lines["AlwaysOn"] == lines["ThingWorx"].replace("http://", "ws://") + "/WS"
     assert len(found) == overview["things"] == 5
 
 

@@ -179,8 +179,9 @@ def test_the_edges_refusal_is_the_clients(client: Client) -> None:
 
 
 def test_the_answer_waits_for_the_edges_answer(client: Client) -> None:
-    class SlowEdge:
+    class SlowEdge(QueuedEdge):
         def __init__(self) -> None:
+            super().__init__()
             self.asked: Future[Future[None]] = Future()
 
         def write(self, write: EdgeWrite) -> Future[None]:
