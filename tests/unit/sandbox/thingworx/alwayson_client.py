@@ -179,6 +179,13 @@ class Edge:
         )
 
 
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Wait for what the server does in its own thread, without an event to wait for."""
+    async with asyncio.timeout(SECONDS):
+        while not condition():  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.005)
+
+
 def number(value: float) -> Value:
     return Value(BaseType.NUMBER, float(value))
 

@@ -9,11 +9,9 @@ import pytest
 
 from lambdas.thingworx.alwayson import Bind, EntityType, Gateway, Method, Status, encode_message
 from sandbox.thingworx.model import remote_property
-from tests.unit.sandbox.thingworx.alwayson_client import SECONDS, Edge, records, text
+from tests.unit.sandbox.thingworx.alwayson_client import Edge, eventually, records, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sandbox.thingworx.server import SimulatorServer
     from tests.unit.sandbox.thingworx.simulator_client import Client
 
@@ -24,12 +22,6 @@ def _connected(server: SimulatorServer, thing: str) -> Any:
 
 def _transitions(server: SimulatorServer) -> list[tuple[str, bool]]:
     return [(t.thing, t.connected) for t in server.platform.transitions]
-
-
-async def _eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not condition():  # noqa: ASYNC110 - the model belongs to another thread and has no events
-            await asyncio.sleep(0.005)
 
 
 async def test_bind_connects_and_unbind_disconnects(server: SimulatorServer, client: Client) -> None:
@@ -47,7 +39,7 @@ async def test_bind_connects_and_unbind_disconnects(server: SimulatorServer, cli
 async def test_a_lost_connection_disconnects_its_things(server: SimulatorServer) -> None:
     async with Edge(server) as edge:
         await edge.ready("pump-1")
-    await _eventually(lambda: not server.platform.edges)
+    await eventually(lambda: not server.platform.edges)
     assert _transitions(server)[-1] == ("pump-1", False)
 
 
@@ -60,7 +52,7 @@ async def test_thousands_of_names_bind_in_one_message_of_chunks(server: Simulato
         assert len(encode_message(Bind(edge.ids(), tuple(names)))) > 1
         assert (await edge.bind(*names)).status == Status.SUCCESS
         await edge.until_asked("SynchronizeModelState", 2000)
-        await _eventually(lambda: server.alwayson.connections()[0]["synchronised"] == 2000)
+        await eventually(lambda: server.alwayson.connections()[0]["synchronised"] == 2000)
         assert server.alwayson.connections()[0]["bound"] == 2000
 
 
@@ -146,7 +138,7 @@ async def test_last_in_wins_hands_over_without_a_transition(server: SimulatorSer
             await first.ready("pump-1")
             await second.ready("pump-1")
             assert server.alwayson.counters.counts["takeovers"] == 1
-        await _eventually(lambda: len(server.alwayson.connections()) == 1)
+        await eventually(lambda: len(server.alwayson.connections()) == 1)
         assert _connected(server, "pump-1") is True
         assert _transitions(server) == [("pump-1", True)]
         assert (await second.push("pump-1", ("temp", 5))).status == Status.SUCCESS
@@ -197,7 +189,7 @@ async def test_a_gateway_nobody_has_lives_as_long_as_its_connection(server: Simu
         strange = Gateway("gate-2", "RemoteThing")
         assert (await edge.exchange(Bind(edge.ids(), (), strange))).status == Status.SUCCESS
         assert "gate-2" not in server.platform.things
-    await _eventually(lambda: "gate-1" not in server.platform.things)
+    await eventually(lambda: "gate-1" not in server.platform.things)
 
 
 async def test_an_invisible_thing_cant_be_asked_for_either(server: SimulatorServer) -> None:

@@ -28,7 +28,7 @@ from lambdas.thingworx.alwayson import (
 )
 from sandbox.thingworx.model import PropertyDefinition, remote_property
 from sandbox.thingworx.server import SimulatorServer
-from tests.unit.sandbox.thingworx.alwayson_client import SECONDS, Edge, number, records, text
+from tests.unit.sandbox.thingworx.alwayson_client import SECONDS, Edge, eventually, number, records, text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,6 +143,7 @@ async def test_a_silent_connection_is_closed_and_its_things_disconnect(server: S
     async with Edge(server) as edge:
         await edge.ready("pump-1")
         assert await asyncio.wait_for(edge.closed, SECONDS) == aiohttp.WSCloseCode.GOING_AWAY
+    await eventually(lambda: not server.platform.edges)
     assert [t.connected for t in server.platform.transitions] == [True, False]
     assert server.alwayson.counters.counts["idle_closed"] == 1
 
@@ -276,4 +277,4 @@ async def test_a_stopping_platform_closes_its_connections(server: SimulatorServe
         await edge.ready("pump-1")
         await asyncio.to_thread(server.stop)
         assert await asyncio.wait_for(edge.closed, SECONDS) == aiohttp.WSCloseCode.GOING_AWAY
-    assert server.platform.edges == {}
+        assert server.platform.edges == {}

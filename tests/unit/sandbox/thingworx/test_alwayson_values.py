@@ -28,7 +28,7 @@ from sandbox.thingworx.alwayson_calls import Question
 from sandbox.thingworx.alwayson_values import native_value, wire_value
 from sandbox.thingworx.errors import EdgeUnavailableError
 from sandbox.thingworx.model import PropertyDefinition, remote_property
-from tests.unit.sandbox.thingworx.alwayson_client import Edge, number, records, text
+from tests.unit.sandbox.thingworx.alwayson_client import Edge, eventually, number, records, text
 
 if TYPE_CHECKING:
     import requests
@@ -297,7 +297,7 @@ async def test_a_property_without_cache_is_read_from_the_edge(
         edge.answers["t"] = _refuse(Status.NOT_FOUND, "never seen")
         refused = await asyncio.to_thread(get)
         assert (refused.status_code, refused.text) == (404, "never seen")
-    server.platform.unbind_edge("live", server.platform.edges.get("live"))  # type: ignore[arg-type]
+    await eventually(lambda: not server.platform.edges)
     assert (await asyncio.to_thread(get)).json()["rows"] == [{"T": 21.5}]
 
 
