@@ -61,7 +61,7 @@ resource "aws_iot_topic_rule" "telemetry" {
     }
   }
 
-  depends_on = [aws_iam_role_policy.rules]
+  depends_on = [aws_iam_role_policy.rules, aws_lambda_invocation.close]
 
   lifecycle {
     precondition {
@@ -92,4 +92,6 @@ resource "aws_lambda_event_source_mapping" "router" {
       destination_arn = aws_s3_bucket.this["failures"].arn
     }
   }
+
+  depends_on = [aws_lambda_invocation.close]
 }

@@ -66,5 +66,5 @@ resource "aws_scheduler_schedule" "discovery" {
     input    = jsonencode({})
   }
 
-  depends_on = [aws_iam_role_policy.scheduler]
+  depends_on = [aws_iam_role_policy.scheduler, aws_lambda_invocation.close]
 }

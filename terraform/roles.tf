@@ -89,13 +89,29 @@ locals {
       },
       {
         Effect   = "Allow"
-        Action   = ["sqs:CreateQueue", "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SetQueueAttributes", "sqs:TagQueue"]
+        Action   = ["sqs:CreateQueue", "sqs:DeleteQueue", "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SetQueueAttributes", "sqs:TagQueue"]
         Resource = local.slot_queues_arn
       },
       {
         Effect   = "Allow"
         Action   = "states:StartExecution"
         Resource = local.connector_state_machine_arn
+      },
+      # The rest is for closing the stack.
+      { # a listing is of the whole account, whatever its prefix
+        Effect   = "Allow"
+        Action   = "sqs:ListQueues"
+        Resource = "*"
+      },
+      {
+        Effect   = "Allow"
+        Action   = "states:ListExecutions"
+        Resource = [local.discovery_state_machine_arn, local.connector_state_machine_arn]
+      },
+      {
+        Effect   = "Allow"
+        Action   = "states:StopExecution"
+        Resource = [for machine in ["discovery", "connector"] : "arn:${local.partition}:states:${local.region}:${local.account}:execution:${var.name}-${machine}:*"]
       },
     ]
     router = concat(local.secret_statements.redis, local.vpc_statements.registry, local.held_statements, [

@@ -1,4 +1,4 @@
-"""The scaler: opens slots, queue first, then connector.
+"""The scaler: opens slots, queue first, then connector; closes the stack when Terraform destroys it.
 
 Events and answers: docs/reference/data-formats.md.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from lambdas.scaler.close import Stack, close_stack
 from lambdas.scaler.connectors import start_connector
 from lambdas.scaler.queues import open_queue, wanted_attributes
 from lambdas.shared.control_table import ControlTable
@@ -21,10 +22,14 @@ from lambdas.shared.observability import count
 from lambdas.shared.settings import ScalerSettings
 
 if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
 
 __all__ = ["SlotsNotOpened", "handle"]
+
+#: What closing leaves of the function's time, to say in words what was still there.
+_CLOSE_MARGIN_SECONDS = 15
 
 
 class SlotsNotOpened(ConnectorError):  # noqa: N818 - says what is left to do
@@ -45,19 +50,40 @@ def _parts() -> _Parts:
     return _Parts(settings, control, boto3.client("sqs"), boto3.client("stepfunctions"))
 
 
-def handle(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Open every slot of the event; doing it again changes nothing.
+def handle(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Open slots, or close the stack; doing it again changes nothing.
 
     Raises:
         ValueError: the action is unknown.
         SlotsNotOpened: some slots couldn't be opened, after all were tried.
+        NotClosed: connectors were still at work when the function's time was nearly over.
     """
-    if event["action"] != "open":
-        raise ValueError(f"action is {event['action']!r}; it must be open")
-    parts = _parts()
+    if event["action"] == "open":
+        return _open_slots(_parts(), event["slots"])
+    if event["action"] == "close":
+        return _close(_parts(), event, context)
+    raise ValueError(f"action is {event['action']!r}; it must be open or close")
+
+
+def _close(parts: _Parts, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    # Terraform calls at every apply too, and says what it is doing.
+    if event["tf"]["action"] != "delete":
+        return {"closed": False}
+    stack = Stack(
+        parts.control,
+        parts.sqs,
+        parts.sfn,
+        [event["discovery_state_machine_arn"], parts.settings.connector_state_machine_arn],
+        parts.settings.queue_name_prefix,
+    )
+    seconds = context.get_remaining_time_in_millis() / 1000 - _CLOSE_MARGIN_SECONDS
+    return {"closed": True, **close_stack(stack, seconds)}
+
+
+def _open_slots(parts: _Parts, slots: list[str]) -> dict[str, Any]:
     created = started = 0
     faults: list[str] = []
-    for slot_id in event["slots"]:
+    for slot_id in slots:
         try:
             made, begun = _open(parts, slot_id)
         except (ConnectorError, ClientError, BotoCoreError) as error:

@@ -254,6 +254,22 @@ class ControlTable:
                 ExpressionAttributeValues=to_item({":url": queue_url}),
             )
 
+    def stop_slot(self, slot_id: str) -> None:
+        """Mark a slot `stopping`, whatever it was: its connector ends, and none is started any more.
+
+        Raises:
+            Conflict: the slot is gone.
+        """
+        with conditional(f"stop slot {slot_id}"):
+            self._client.update_item(
+                TableName=self._table,
+                Key=to_item({"pk": "slots", "sk": slot_id}),
+                UpdateExpression="SET #state = :stopping",
+                ConditionExpression="attribute_exists(pk)",
+                ExpressionAttributeNames={"#state": "state"},
+                ExpressionAttributeValues=to_item({":stopping": "stopping"}),
+            )
+
     def next_epoch(self, slot_id: str, epoch: int, now: int, *, min_age: int = 120_000) -> int:
         """Begin a slot's next epoch, which makes its running connector, if any, an old one.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 from unittest import mock
 
 import boto3
@@ -21,10 +22,12 @@ from tests.aws_mock import CONTROL_TABLE, aws, create_control_table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from aws_lambda_powertools.utilities.typing import LambdaContext
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
 
 NOW = 1_700_000_000_000
+CONTEXT = cast("LambdaContext", SimpleNamespace(get_remaining_time_in_millis=lambda: 300_000))
 DEFINITION = json.dumps(
     {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 600, "End": True}}}
 )
@@ -73,7 +76,7 @@ def sfn(machine: str) -> SFNClient:
 
 
 def open_slots(*slots: str) -> dict[str, int]:
-    answer: dict[str, int] = handler.handle({"action": "open", "run": "run-1", "slots": list(slots)}, None)
+    answer: dict[str, int] = handler.handle({"action": "open", "run": "run-1", "slots": list(slots)}, CONTEXT)
     return answer
 
 
@@ -247,5 +250,5 @@ def test_one_slot_that_cannot_be_opened_stops_no_other(
 
 
 def test_an_unknown_action_is_refused_in_words(machine: str) -> None:
-    with pytest.raises(ValueError, match="it must be open"):
-        handler.handle({"action": "close", "run": "run-1", "slots": []}, None)
+    with pytest.raises(ValueError, match="it must be open or close"):
+        handler.handle({"action": "retire"}, CONTEXT)
