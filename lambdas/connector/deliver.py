@@ -17,6 +17,7 @@ from lambdas.shared.held_store import HeldReading
 from lambdas.shared.observability import logger
 from lambdas.shared.parcel import Parcel, Reading, decode
 from lambdas.thingworx.infotable import ValueRow
+from lambdas.thingworx.transport import PushResult
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -117,12 +118,9 @@ class Delivery:
     async def _settle_batch(self, thing: str, batch: list[_Entry]) -> None:
         rows = [row for entry in batch for row in entry.rows]
         verdict = self._still_parked(thing) or await self._push(thing, rows)
-        if verdict is None:
+        if isinstance(verdict, PushResult):
             self._parked.pop(thing, None)
-            self._count("delivered", len(batch))
-            self._counters["values_delivered"] += len(rows)
-            for entry in batch:
-                self._recent.add(entry.reading.id)
+            await self._delivered(batch, verdict)
         elif verdict.outcome is not Outcome.REJECT:
             if self._still_parked(thing) is None:
                 self._parked[thing] = (time.monotonic() + self._retry_seconds, verdict)
@@ -135,25 +133,43 @@ class Delivery:
         else:
             await self._hold([_held(batch[0].reading, "rejected", verdict)])
 
+    async def _delivered(self, batch: list[_Entry], result: PushResult) -> None:
+        """The platform took the rows, but for those that `result` names: their values are rejected."""
+        refused = {id(entry.row): entry for entry in result.refused}
+        held = []
+        for reading, rows in batch:
+            named = zip(reading.values.items(), rows, strict=True)
+            bad = {name: value for (name, value), row in named if id(row) in refused}
+            if bad:
+                why = next(refused[id(row)] for row in rows if id(row) in refused)
+                verdict = Verdict(Outcome.REJECT, why.reason, why.detail)
+                held.append(_held(reading._replace(values=bad), "rejected", verdict))
+        if held:
+            await self._hold(held)
+        self._count("delivered", len(batch) - len(held))
+        self._counters["values_suppressed"] += result.suppressed
+        rows_given = sum(len(entry.rows) for entry in batch)
+        self._counters["values_delivered"] += rows_given - result.suppressed - len(result.refused)
+        for entry in batch:
+            self._recent.add(entry.reading.id)
+
     def _still_parked(self, thing: str) -> Verdict | None:
         until, verdict = self._parked.get(thing, (0.0, None))
         return verdict if time.monotonic() < until else None
 
-    async def _push(self, thing: str, rows: list[ValueRow]) -> Verdict | None:
-        """Push until it is decided; None = the platform took the rows."""
+    async def _push(self, thing: str, rows: list[ValueRow]) -> Verdict | PushResult:
+        """Push until it is decided."""
         # A Thing that was parked gets one try: its lane has waited for it long enough.
         patience = 0.0 if thing in self._parked else self._retry_seconds
         own_trouble_since: float | None = None
         last_failure: float | None = None
         for delay in backoff():
             try:
-                await self._call(thing, rows)
+                return await self._call(thing, rows)
             except Stopped:
                 raise
             except Exception as error:  # noqa: BLE001 - outcome_of says what to do with each
                 verdict = outcome_of(error)
-            else:
-                return None
             self._counters["push_failed"] += 1
             now = time.monotonic()
             if verdict.outcome is Outcome.WAIT:
@@ -175,16 +191,17 @@ class Delivery:
             await self._stop.pause(delay)
         raise AssertionError  # pragma: no cover - backoff never ends
 
-    async def _call(self, thing: str, rows: list[ValueRow]) -> None:
+    async def _call(self, thing: str, rows: list[ValueRow]) -> PushResult:
         while rows:
             await self.gate.passed()
             async with self._window:
                 if self.gate.closed:  # closed while this one waited for its turn
                     continue
                 self._check_owner()
-                await _uninterrupted(self._transport.push(thing, rows))
+                result = await _uninterrupted(self._transport.push(thing, rows))
                 self.gate.succeeded()
-                return
+                return result
+        return PushResult()
 
     def _check_owner(self) -> None:
         self._stop.check()
@@ -244,11 +261,11 @@ def _entries(parcel: Parcel) -> list[_Entry]:
     ]
 
 
-async def _uninterrupted(call: Coroutine[Any, Any, None]) -> None:
+async def _uninterrupted(call: Coroutine[Any, Any, PushResult]) -> PushResult:
     """Await `call` to its end even when cancelled: it can't be called back, and the next comes after it."""
     task = asyncio.ensure_future(call)
     try:
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise

@@ -10,11 +10,14 @@
         ├── ThingworxUnavailable    no answer, 429, 503: the platform may answer later
         ├── ThingworxRefused        app key refused, redirect, HTML, bad certificate: needs a person
         └── ThingworxCallFailed     one call failed with a status and a reason
+            └── ThingNotServed      the platform doesn't take this Thing from us now
 
 Step Functions sees the class names; the state machines' Retry clauses name them.
 """
 
 from __future__ import annotations
+
+from http import HTTPStatus
 
 __all__ = [
     "Conflict",
@@ -22,6 +25,7 @@ __all__ = [
     "MalformedParcel",
     "RegistryUnavailable",
     "SettingError",
+    "ThingNotServed",
     "ThingworxCallFailed",
     "ThingworxError",
     "ThingworxRefused",
@@ -96,3 +100,10 @@ class ThingworxCallFailed(ThingworxError):  # noqa: N818 - read as a state, like
         super().__init__(f"ThingWorx answered {status}: {reason}")
         self.status = status
         self.reason = reason
+
+
+class ThingNotServed(ThingworxCallFailed):
+    """The platform doesn't take this Thing from us now: its bind was refused, or its subscriptions."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(HTTPStatus.FORBIDDEN, reason)

@@ -38,6 +38,13 @@ class Secret:
             before, self._text = self._text, self._read()
             return before != self._text
 
+    def latest(self) -> tuple[str, str]:
+        """The value and the id of its version, read again."""
+        with self._lock:
+            answer = self._client.get_secret_value(SecretId=self._arn)
+            self._text = answer["SecretString"].strip()
+            return self._text, answer["VersionId"]
+
     def _read(self) -> str:
         return self._client.get_secret_value(SecretId=self._arn)["SecretString"].strip()
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from lambdas.shared.errors import ThingworxCallFailed
 from lambdas.thingworx.infotable import ValueRow, named_vtq
+from lambdas.thingworx.transport import PushResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,10 +48,11 @@ class RestTransport:
     async def open(self) -> None:
         """Nothing to open: the first call connects."""
 
-    async def push(self, thing: str, rows: Sequence[ValueRow]) -> None:
-        """See `Transport.push`."""
+    async def push(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
+        """See `Transport.push`. A refused row fails the call: REST has no subscriptions to check against."""
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._threads, self._push, thing, rows)
+        return PushResult()
 
     async def close(self) -> None:
         """Wait for calls under way, then close the connections."""

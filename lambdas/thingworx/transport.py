@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lambdas.thingworx.infotable import ValueRow
 
-__all__ = ["Transport"]
+__all__ = ["PushResult", "RefusedRow", "Transport"]
+
+
+class RefusedRow(NamedTuple):
+    """A row that can't be stored as it is, while the others of the call were taken.
+
+    Attributes:
+        row: the very row that was given.
+        reason: a code: `not_bound`, no remote binding has this edge name; `row_refused`.
+        detail: what the platform said, or what is wrong with the value.
+    """
+
+    row: ValueRow
+    reason: str
+    detail: str
+
+
+class PushResult(NamedTuple):
+    """What became of the rows that a call was asked to push; those not named here were stored.
+
+    Attributes:
+        suppressed: how many the property's binding doesn't want to have.
+        refused: rows that can never be stored as they are.
+    """
+
+    suppressed: int = 0
+    refused: tuple[RefusedRow, ...] = ()
 
 
 class Transport(Protocol):
@@ -25,7 +51,7 @@ class Transport(Protocol):
             ThingworxError: it can't be opened now.
         """
 
-    async def push(self, thing: str, rows: Sequence[ValueRow]) -> None:
+    async def push(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
         """Write the rows of one Thing; returns when the platform has answered for all of them.
 
         Args:
@@ -35,7 +61,7 @@ class Transport(Protocol):
         Raises:
             ThingworxUnavailable: nobody can be served now.
             ThingworxRefused: nobody can be served until somebody changes the configuration.
-            ThingworxCallFailed: this Thing or one of these rows was refused.
+            ThingworxCallFailed: this Thing or one of these rows was refused; some may have been stored.
         """
 
     async def close(self) -> None:

@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 from lambdas.connector.slot_queue import Message
 from lambdas.shared.parcel import Reading, encode
 from lambdas.shared.shape import Property
+from lambdas.thingworx.transport import PushResult
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -48,7 +49,11 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 class FakeTransport:
-    """A platform: `answer(thing, rows)` raises or returns; what it accepted is in `accepted`."""
+    """A platform: `answer(thing, rows)` raises or returns; what it accepted is in `accepted`.
+
+    Attributes:
+        result: what is answered to each push that is accepted, by its rows.
+    """
 
     limits = "none, it is not real"
 
@@ -61,11 +66,12 @@ class FakeTransport:
         self.under_way: Counter[str] = Counter()
         self.most_under_way: Counter[str] = Counter()
         self.opened = self.closed = False
+        self.result: Callable[[Sequence[ValueRow]], PushResult] = lambda _: PushResult()
 
     async def open(self) -> None:
         self.opened = True
 
-    async def push(self, thing: str, rows: Sequence[ValueRow]) -> None:
+    async def push(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
         self.tried.append((thing, list(rows)))
         self.under_way[thing] += 1
         self.most_under_way |= self.under_way
@@ -75,6 +81,7 @@ class FakeTransport:
             if waits is not None:
                 await waits
             self.accepted.append((thing, list(rows)))
+            return self.result(rows)
         finally:
             self.under_way[thing] -= 1
 

@@ -15,6 +15,7 @@ from lambdas.connector.deliver import Delivery
 from lambdas.connector.slot_queue import Message
 from lambdas.connector.stop import Stop, Stopped, StopReason
 from lambdas.shared.errors import ThingworxCallFailed, ThingworxUnavailable
+from lambdas.thingworx.transport import PushResult, RefusedRow
 from tests.unit.connector.fakes import FakeHeld, FakeTransport, message, reading, until
 
 if TYPE_CHECKING:
@@ -80,7 +81,30 @@ def test_values_arrive_with_edge_name_base_type_and_time() -> None:
     assert (thing, row.name, row.base_type, row.value, row.time, row.quality) == (
         "pump", "Temp", "NUMBER", 21.5, 1000, "GOOD",
     )  # fmt: skip
-    assert bench.counters == {"taken": 1, "delivered": 1, "duplicate": 0, "values_delivered": 1}
+    assert +bench.counters == {"taken": 1, "delivered": 1, "values_delivered": 1}
+
+
+def test_rows_that_are_refused_alone_are_rejected_with_their_reason_and_the_rest_is_delivered() -> None:
+    bench = Bench()
+    bench.transport.result = lambda rows: PushResult(
+        1, (RefusedRow(rows[1], "not_bound", "no such edge name"),)
+    )
+    asyncio.run(bench.settle(*(reading("pump", at) for at in (1, 2, 3))))
+    [held] = bench.held.held
+    assert (held.time, held.state, held.reason, held.detail) == (
+        2,
+        "rejected",
+        "not_bound",
+        "no such edge name",
+    )
+    assert held.values
+    assert json.loads(held.values) == {"temp": 2.0}
+    assert +bench.counters == {
+        "taken": 3, "delivered": 2, "held_rejected": 1, "values_delivered": 1, "values_suppressed": 1,
+    }  # fmt: skip
+    bench.check_sum()
+    asyncio.run(bench.settle(reading("pump", 2)))
+    assert bench.counters["duplicate"] == 1
 
 
 def test_one_call_carries_all_rows_of_a_thing_in_time_order() -> None:

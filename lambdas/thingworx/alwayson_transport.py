@@ -1,0 +1,219 @@
+"""Delivery over AlwaysOn: Things are connected, and what their bindings want is pushed to them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lambdas.shared.errors import ThingworxCallFailed, ThingworxUnavailable, WireError
+from lambdas.thingworx.alwayson.codes import BaseType, Characteristic, Method, Status, http_status, is_success
+from lambdas.thingworx.alwayson.dial import Dialer
+from lambdas.thingworx.alwayson.events import Asked, Reply
+from lambdas.thingworx.alwayson.link import Link
+from lambdas.thingworx.alwayson.model import InfoTable, Value
+from lambdas.thingworx.alwayson.outbox import explained
+from lambdas.thingworx.alwayson.push_types import PushFilter
+from lambdas.thingworx.alwayson.session import Session
+from lambdas.thingworx.alwayson.timeouts import Timeouts
+from lambdas.thingworx.app_key import read_app_key
+from lambdas.thingworx.transport import PushResult, RefusedRow
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from lambdas.shared.secrets import Secret
+    from lambdas.thingworx.alwayson.model import Response
+    from lambdas.thingworx.breaker import Breaker
+    from lambdas.thingworx.infotable import ValueRow
+
+__all__ = ["AlwaysOnTransport", "alwayson_transport"]
+
+#: The platform is busy or away: HTTP's numbers, and AlwaysOn's own of a connection that failed.
+_TRY_LATER = frozenset({408, 425, 429, 502, 503, 504, 700, 701, 702, 703})
+#: One row of the call can't be stored: its name, type or size is wrong.
+_A_ROW = frozenset({400, 406, 413, 415})
+#: A row, or the Thing or its service as a whole: that shows when other rows are tried.
+_A_ROW_OR_ALL = frozenset({404, 409, 500})
+#: Refusals on the way down to one row, and as many again beside it, decide that it is all of them.
+_SPARE_REFUSALS = 4
+_ALL_PROPERTIES = frozenset({"", "*"})
+
+
+class _Thing:
+    """What is kept of a Thing: its turn, and what was pushed."""
+
+    __slots__ = ("filter", "turn")
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self.filter = PushFilter()
+
+
+class _Attempt:
+    """One `push`: what was stored, and what was refused for which reason."""
+
+    def __init__(self, rows: int) -> None:
+        self.stored: list[ValueRow] = []
+        self.refused: list[tuple[ValueRow, str]] = []
+        self.doubtful: ThingworxCallFailed | None = None
+        self.refusals = 0
+        self.most_refusals = 2 * rows.bit_length() + _SPARE_REFUSALS
+
+
+class AlwaysOnTransport:
+    """Transport over one AlwaysOn connection. Binds each Thing that it is told of, or that is pushed.
+
+    Args:
+        make_link: makes the connection, with a handler for what the platform asks.
+        honour_push_type: False pushes whatever has a remote binding.
+        handler: answers what the platform asks bound Things, instead of `answer`.
+
+    Attributes:
+        counters: what happened, by name, beside what the session counts.
+    """
+
+    limits = "delivery over AlwaysOn: property writes made in ThingWorx are refused, not sent to the device"
+
+    def __init__(
+        self,
+        make_link: Callable[[Callable[[Asked], Awaitable[Reply]]], Link],
+        *,
+        honour_push_type: bool = True,
+        handler: Callable[[Asked], Awaitable[Reply]] | None = None,
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self._link = make_link(handler or self.answer)
+        self._honour = honour_push_type
+        self._things: dict[str, _Thing] = {}
+
+    async def open(self) -> None:
+        """See `Transport.open`."""
+        await self._link.open()
+
+    def bind(self, things: Iterable[str]) -> None:
+        """Keep these Things bound, over all connections to come; returns at once."""
+        self._link.bind(things)
+
+    def unbind(self, things: Iterable[str]) -> None:
+        """Bind these Things no longer; returns at once. A push binds a Thing again."""
+        self._link.unbind(things)
+
+    def retry_parked(self, things: Iterable[str] | None = None) -> None:
+        """Bind parked Things now: these, or all. For after a discovery run."""
+        self._link.retry_parked(things)
+
+    async def push(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
+        """See `Transport.push`; the Thing is bound and synchronised first."""
+        known = self._things.setdefault(thing, _Thing())
+        async with known.turn:
+            bound = await self._link.ready(thing)
+            chosen = known.filter.choose(rows, bound.subscriptions, honour=self._honour)
+            attempt = _Attempt(len(chosen.push))
+            try:
+                if chosen.push:
+                    await self._deliver(thing, chosen.push, attempt)
+                if attempt.doubtful and not attempt.stored:
+                    raise attempt.doubtful
+            finally:
+                known.filter.settled(attempt.stored, chosen.suppressed)
+        self.counters["suppressed"] += len(chosen.suppressed)
+        unbound = [
+            RefusedRow(row, "not_bound", f"no remote binding of {thing} has the edge name {row.name}")
+            for row in chosen.unbound
+        ]
+        refused = [RefusedRow(row, "row_refused", detail) for row, detail in attempt.refused]
+        return PushResult(len(chosen.suppressed), (*unbound, *refused))
+
+    async def close(self) -> None:
+        """See `Transport.close`. No UNBIND is sent: the platform unbinds what this connection had bound."""
+        await self._link.close()
+
+    async def answer(self, asked: Asked) -> Reply:
+        """Answer a GET with the newest values; nothing else is taken."""
+        request = asked.request
+        if request.method is not Method.GET or request.characteristic != Characteristic.PROPERTIES:
+            what = f"{request.method.name} {request.target}"
+            return Reply(Status.METHOD_NOT_ALLOWED, f"{what}: the connector only delivers values")
+        known = self._things.get(asked.thing)
+        newest = known.filter.newest if known else {}
+        if request.target not in _ALL_PROPERTIES:
+            if request.target not in newest:
+                reason = f"no value of {request.target} on {asked.thing} has been delivered yet"
+                return Reply(Status.NOT_FOUND, reason)
+            newest = {request.target: newest[request.target]}
+        values = {name: Value(BaseType[row.base_type], row.value) for name, row in newest.items()}
+        return Reply(Status.SUCCESS, content=InfoTable.of(values))
+
+    async def _deliver(self, thing: str, rows: list[ValueRow], attempt: _Attempt) -> None:
+        """Push rows; where the platform refuses a call as a whole, halve it to find the row."""
+        try:
+            response = await self._link.push(thing, rows)
+        except WireError as error:
+            if len(rows) == 1:
+                attempt.refused.append((rows[0], f"has no form on the wire: {error}"))
+                return
+        else:
+            if is_success(response.status):
+                attempt.stored += rows
+                return
+            self._judge(response, rows, attempt)
+            if len(rows) == 1:
+                return
+        middle = (len(rows) + 1) // 2
+        await self._deliver(thing, rows[:middle], attempt)
+        await self._deliver(thing, rows[middle:], attempt)
+
+    def _judge(self, response: Response, rows: list[ValueRow], attempt: _Attempt) -> None:
+        """Decide what a refusal is about: it returns when a row may be, and counts one that stands alone."""
+        status, reason = http_status(response.status), explained(response)
+        if response.status in (Status.UNAUTHORIZED, Status.INVALID_SESSION) or status in _TRY_LATER:
+            raise ThingworxUnavailable(reason)
+        failure = ThingworxCallFailed(status, reason)
+        attempt.refusals += 1
+        if status in _A_ROW_OR_ALL:
+            if not attempt.stored and attempt.refusals > attempt.most_refusals:
+                raise failure
+            attempt.doubtful = failure
+        elif status not in _A_ROW:
+            raise failure
+        if len(rows) == 1:
+            attempt.refused.append((rows[0], reason))
+
+
+def alwayson_transport(
+    url: str,
+    secret: Secret,
+    *,
+    timeouts: Timeouts | None = None,
+    breaker: Breaker | None = None,
+    honour_push_type: bool = True,
+    ca_file: str | None = None,
+    client_certificate: str | None = None,
+) -> AlwaysOnTransport:
+    """The transport to one platform; it connects when it is opened.
+
+    Args:
+        url: `https://host[:port]/Thingworx`.
+        secret: holds the application key.
+        timeouts: how long to wait for what.
+        breaker: shared by all connectors of the stack.
+        honour_push_type: False pushes whatever has a remote binding.
+        ca_file: authorities to trust instead of the public ones.
+        client_certificate: PEM file with certificate and key.
+    """
+    waits = timeouts or Timeouts()
+
+    def link(handler: Callable[[Asked], Awaitable[Reply]]) -> Link:
+        return Link(
+            Session(waits, time.monotonic),
+            Dialer(url, waits, ca_file=ca_file, client_certificate=client_certificate),
+            partial(read_app_key, secret),
+            timeouts=waits,
+            handler=handler,
+            breaker=breaker,
+        )
+
+    return AlwaysOnTransport(link, honour_push_type=honour_push_type)
