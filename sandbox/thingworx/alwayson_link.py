@@ -65,6 +65,7 @@ class Link:
         self._chunk_size = chunk_size
         self._counters = counters
         self._thawed = asyncio.Event()
+        self._cut = False
         self._closing: asyncio.Task[bool] | None = None
 
     @property
@@ -78,14 +79,17 @@ class Link:
         return self._transport.get_write_buffer_size() > _UNSENT_LIMIT and not self._transport.is_closing()
 
     async def receive(self) -> tuple[WSMsgType, bytes] | None:
-        """The next binary message, ping or pong; None at the end. Texts are for tunnels, and passed over."""
+        """The next binary message, ping or pong; None at the end. Texts are for tunnels, and passed over.
+
+        What came in before the client closed is still read; what came in before this side cut is not.
+        """
         while True:
             message = await self.socket.receive()
-            while self.frozen and not self._transport.is_closing():
+            if self.frozen:
                 await self._thawed.wait()
             while self._congested:  # noqa: ASYNC110 - asyncio has no event for a transport's buffer
                 await asyncio.sleep(_UNSENT_PAUSE)
-            if message.type in _ENDS:
+            if self._cut or message.type in _ENDS:
                 return None
             if message.type is not WSMsgType.TEXT:
                 return message.type, bytes(message.data)
@@ -113,6 +117,7 @@ class Link:
         if not self.frozen and not self.closed:
             frame = _framed(WSMsgType.BINARY, encode_message(message, chunk_size=self._chunk_size)[0])
             self._transport.write(frame[: len(frame) // 2])
+        self._cut = True
         self._transport.close()
 
     def freeze(self) -> None:
@@ -129,6 +134,7 @@ class Link:
 
     def abort(self) -> None:
         """Close the connection without a word."""
+        self._cut = True
         self._transport.abort()
         self._thawed.set()
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from lambdas.thingworx.alwayson import Characteristic, EntityType, Method, Request, Response, Status
+from lambdas.thingworx.alwayson import InfoTable as WireTable
 from sandbox.thingworx.alwayson_values import parameters, row_names, wire_table
 from sandbox.thingworx.catalogue import invoke
 from sandbox.thingworx.errors import AccessDeniedError, EntityNotFoundError, PlatformError
@@ -90,9 +91,9 @@ def _content(
 def _service(connection: Connection, message: Request, collection: str, entity: str) -> Outcome:
     bound = connection.binder.things.get(entity) if collection == "Things" else None
     if message.target == _PUSH and collection == "Things":
-        count = len(row_names(message.params))
+        values = message.params.first("values").value if message.params else None
         connection.counters.add("pushes")
-        connection.counters.add("pushed_rows", count)
+        connection.counters.add("pushed_rows", len(values.rows) if isinstance(values, WireTable) else 0)
         lost = connection.platform.settings.unsynchronised_push == "lose"
         if lost and (bound is None or not bound.synchronised) and entity in connection.platform.things:
             return _lose(connection, message, entity)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["native_table", "native_value", "parameters", "row_names", "wire_table", "wire_value"]
 
+_INT32: Final = 1 << 31
 _AS_STRING: Final = frozenset(
     base_type.name
     for base_type in BaseType
@@ -54,7 +55,10 @@ def _json_text(value: Any) -> str:
 
 def _guessed(value: Any) -> Value:
     """A value whose base type isn't known, as in a VARIANT column."""
-    kinds = ((bool, "BOOLEAN"), (int, "LONG"), (float, "NUMBER"), (str, "STRING"), (bytes, "BLOB"))
+    if isinstance(value, int) and not isinstance(value, bool):
+        # Edges built on old SDKs fail on LONG.
+        return wire_value(value, "INTEGER" if -_INT32 <= value < _INT32 else "LONG")
+    kinds = ((bool, "BOOLEAN"), (float, "NUMBER"), (str, "STRING"), (bytes, "BLOB"))
     for kind, base_type in (*kinds, (Tags, "TAGS"), (InfoTable, "INFOTABLE")):
         if isinstance(value, kind):
             return wire_value(value, base_type)

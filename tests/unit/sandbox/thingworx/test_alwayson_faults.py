@@ -132,6 +132,27 @@ async def test_a_connection_may_be_cut_at_the_nth_push(
         await eventually(lambda: not server.platform.edges)
 
 
+async def test_what_was_sent_behind_the_cut_is_not_taken(server: SimulatorServer) -> None:
+    server.faults.add(**PUSH, times=1, drop=True, when="after")
+    async with Edge(server) as edge:
+        await edge.ready("pump-1")
+        frames = [encode_message(edge.push_of("pump-1", ("temp", value)))[0] for value in (1, 2, 3)]
+        await asyncio.gather(*(edge.socket.send_bytes(frame) for frame in frames))
+        await _end(edge)
+        await eventually(lambda: not server.platform.edges)
+        assert [record.value for record in server.platform.log.since()] == [1.0]
+
+
+async def test_what_was_sent_before_the_client_closed_is_taken(server: SimulatorServer) -> None:
+    async with Edge(server) as edge:
+        await edge.ready("pump-1")
+        for value in range(50):
+            await edge.send(edge.push_of("pump-1", ("temp", value)))
+        await edge.socket.close()
+        await eventually(lambda: not server.platform.edges)
+        assert server.platform.log.accepted == 50
+
+
 @pytest.mark.parametrize("kind", ["AUTH", "BIND", "UNBIND"])
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_connection_may_be_cut_at_any_kind_of_message(
