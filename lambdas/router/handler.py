@@ -77,7 +77,7 @@ def handle(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if outcome.unsettled is None:
         logger.info("batch settled", extra=outcome.counters)
         return {"batchItemFailures": []}
-    logger.warning("batch cut", extra=outcome.counters | {"cause": outcome.cause})
+    logger.error("batch cut", extra=outcome.counters | {"cause": outcome.cause})
     sequence = records[outcome.unsettled]["kinesis"]["sequenceNumber"]
     return {"batchItemFailures": [{"itemIdentifier": sequence}]}
 

@@ -117,18 +117,28 @@ class Registry:
         self._things = f"{prefix}:thing:"
         self._shapes = f"{prefix}:shape:"
         self._slots = f"{prefix}:slots"
-
-    def mget_things(self, names: Sequence[str]) -> list[bytes | None]:
-        """The stored text of each Thing, None where unknown, in one round trip."""
-        return self._mget("read Things", self._things, names)
+        self._published = f"{prefix}:published"
 
     def lookup(self, names: Sequence[str]) -> list[Entry | None]:
-        """The entry of each Thing, None where unknown, in one round trip."""
-        return [_read("Thing", text, _entry) if text else None for text in self.mget_things(names)]
+        """The entry of each Thing, None where unknown, in one round trip.
+
+        Raises:
+            RegistryUnavailable: also when nothing was ever published here, or Redis has lost it: every
+                Thing would look unknown.
+        """
+        if not names:
+            return []
+        keys = [self._published, *(self._things + name for name in names)]
+        published, *texts = self._call("read Things", self._client.mget, keys)
+        if published is None:
+            raise RegistryUnavailable("the registry is empty; a discovery run fills it")
+        return [_read("Thing", text, _entry) if text else None for text in texts]
 
     def shapes(self, ids: Sequence[str]) -> dict[str, Shape]:
         """Shapes by id; an id that isn't stored is left out."""
-        texts = self._mget("read shapes", self._shapes, ids)
+        if not ids:
+            return {}
+        texts = self._call("read shapes", self._client.mget, [self._shapes + id_ for id_ in ids])
         return {name: _read("shape", text, _shape) for name, text in zip(ids, texts, strict=True) if text}
 
     def slots(self) -> dict[str, Route]:
@@ -152,7 +162,7 @@ class Registry:
         """Make slots exactly `slots`, and add, replace or remove the Things named.
 
         Shapes before slots before Things, so that a Thing in the registry always has both, even when
-        this is cut off anywhere.
+        this is cut off anywhere. A registry that was empty can be read only when all of it is there.
 
         Raises:
             RegistryUnavailable: parts written before stay; doing it all again is safe.
@@ -179,12 +189,7 @@ class Registry:
         ]
         if gone:
             self._call("remove slots", self._client.hdel, self._slots, *gone)
-
-    def _mget(self, what: str, prefix: str, names: Sequence[str]) -> list[bytes | None]:
-        if not names:
-            return []
-        texts: list[bytes | None] = self._call(what, self._client.mget, [prefix + name for name in names])
-        return texts
+        self._call("publish", self._client.set, self._published, _form())
 
     def _mset(self, what: str, prefix: str, texts: Mapping[str, bytes]) -> None:
         for part in chunks(list(texts.items()), _CHUNK):

@@ -68,7 +68,7 @@ def test_the_stored_forms_are_the_documented_ones(registry: Registry, client: re
     assert client.get("demo:thing:Pump") == b'{"v":1,"slot":"1","shape":"aa"}'
     assert client.get("demo:shape:aa") == b'{"v":1,"properties":{"temp":["NUMBER","temp"]}}'
     assert client.hgetall("demo:slots") == {b"1": b'{"v":1,"queue_url":"https://queue/1","lanes":8}'}
-    assert registry.mget_things(["Pump", "other"]) == [b'{"v":1,"slot":"1","shape":"aa"}', None]
+    assert client.get("demo:published") == b'{"v":1}'
 
 
 def test_looking_up_nobody_asks_nothing(registry: Registry) -> None:
@@ -94,6 +94,7 @@ def test_removed_things_and_slots_are_gone_and_others_stay(registry: Registry) -
 
 def test_two_stacks_in_one_redis_keep_apart(registry: Registry, client: redis.Redis) -> None:
     other = Registry(client, "dem*")
+    other.publish({}, {}, {}, [])
     registry.publish(SHAPES, SLOTS, {"a": Entry("1", "aa")}, [])
     assert other.thing_names() == set()
     assert other.lookup(["a"]) == [None]
@@ -110,13 +111,32 @@ def test_slots_are_known_before_the_things_that_use_them(registry: Registry, cli
     with pytest.raises(RegistryUnavailable, match="publish slots"):
         registry.publish(SHAPES, SLOTS, {"a": Entry("1", "aa")}, [])
     assert registry.shapes(["aa"]) == SHAPES
+    assert registry.thing_names() == set()
+
+
+def test_a_registry_that_was_lost_knows_nobody_again_only_when_it_is_whole(
+    registry: Registry, client: redis.Redis
+) -> None:
+    with pytest.raises(RegistryUnavailable, match="a discovery run fills it"):
+        registry.lookup(["a"])
+    registry.publish({}, {}, {}, [])
     assert registry.lookup(["a"]) == [None]
+    client.flushall()
+    client.set("demo:slots", "in the way")
+    with pytest.raises(RegistryUnavailable, match="publish slots"):
+        registry.publish(SHAPES, SLOTS, {"a": Entry("1", "aa"), "b": Entry("1", "aa")}, [])
+    with pytest.raises(RegistryUnavailable, match="a discovery run fills it"):
+        registry.lookup(["a"])
+    client.delete("demo:slots")
+    registry.publish(SHAPES, SLOTS, {"a": Entry("1", "aa")}, [])
+    assert registry.lookup(["a"]) == [Entry("1", "aa")]
 
 
 @pytest.mark.parametrize("text", [b"{", b"[]", b'{"v":2,"slot":"1","shape":"aa"}', b'{"v":1,"slot":"1"}'])
 def test_an_entry_of_another_release_is_no_unknown_thing(
     registry: Registry, client: redis.Redis, text: bytes
 ) -> None:
+    registry.publish(SHAPES, SLOTS, {}, [])
     client.set("demo:thing:a", text)
     with pytest.raises(RegistryUnavailable, match="run discovery"):
         registry.lookup(["a"])
@@ -181,7 +201,7 @@ def locked_port() -> Iterator[int]:
 def test_the_password_comes_from_the_secret(locked_port: int, secret: Secret) -> None:
     arn = boto3.client("secretsmanager").describe_secret(SecretId="redis")["ARN"]
     for client in (connect(settings(locked_port), secret), connect(settings(locked_port, arn=arn))):
-        assert Registry(client, "demo").lookup(["a"]) == [None]
+        assert Registry(client, "demo").slots() == {}
         assert PASSWORD not in repr(client)
         client.close()
 
@@ -191,7 +211,7 @@ def test_a_changed_password_is_read_again(locked_port: int, secret: Secret) -> N
     client.config_set("requirepass", "another")
     boto3.client("secretsmanager").put_secret_value(SecretId="redis", SecretString="another")
     client.connection_pool.disconnect()
-    assert Registry(client, "demo").lookup(["a"]) == [None]
+    assert Registry(client, "demo").slots() == {}
 
 
 def test_a_wrong_password_is_told_without_telling_it(
@@ -226,7 +246,7 @@ def tls_name(server: ValkeyServer, tmp_path: Path) -> Iterator[tuple[int, str]]:
 def test_tls_works_with_a_certificate_that_can_be_verified(tls_name: tuple[int, str]) -> None:
     port, authority = tls_name
     client = connect(settings(port, "rediss", "localhost", query=f"?ssl_ca_certs={authority}"))
-    assert Registry(client, "demo").lookup(["nobody"]) == [None]
+    assert Registry(client, "demo").slots() == {}
     client.close()
 
 

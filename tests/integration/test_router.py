@@ -183,6 +183,16 @@ def test_a_registry_lost_between_batches_reports_the_first_record(cloud: Cloud) 
     assert failures(handle(batch, CONTEXT)) == [str(FIRST_SEQUENCE + 1)]
 
 
+def test_a_registry_that_lost_its_content_stops_the_router_and_holds_nothing(cloud: Cloud) -> None:
+    cloud.registry._client.flushall()
+    batch = event(telemetry({"temp": 1}, "pump-1", 1))
+    assert failures(handle(batch, CONTEXT)) == [str(FIRST_SEQUENCE + 1)]
+    assert cloud.held() == {}
+    cloud.publish({"pump-1": "1"})
+    assert failures(handle(batch, CONTEXT)) == []
+    assert [r.values for r in cloud.take("1")] == [{"temp": 1.0}]
+
+
 def test_a_deleted_queue_reports_its_first_record_and_the_new_registry_is_read(cloud: Cloud) -> None:
     handle(event(telemetry({"temp": 1}, "pump-2", 0)), CONTEXT)
     cloud.take("2")
