@@ -6,6 +6,7 @@ one reading never makes a log line, and a Thing is never a dimension.
 
 from __future__ import annotations
 
+import logging
 import os
 
 from aws_lambda_powertools import Logger
@@ -15,7 +16,13 @@ __all__ = ["NAMESPACE", "count", "logger"]
 
 NAMESPACE = "ThingWorxConnector"
 
-logger = Logger(service="thingworx-connector", level=os.environ.get("LOG_LEVEL", "ERROR"))
+_SERVICE = "thingworx-connector"
+_LEVEL = os.environ.get("LOG_LEVEL", "ERROR")
+
+logger = Logger(service=_SERVICE, level=_LEVEL)
+# Where Lambda filters JSON logs, Powertools takes the level of that filter for its own. The filter has to
+# let INFO through, or metric records would be dropped; our own lines keep to LOG_LEVEL.
+logging.getLogger(_SERVICE).setLevel(_LEVEL)
 
 
 def count(stack: str, stage: str, counters: dict[str, int]) -> None:

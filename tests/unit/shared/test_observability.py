@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 from lambdas.shared.observability import NAMESPACE, count
@@ -36,3 +39,16 @@ def test_two_records_do_not_mix(capsys: pytest.CaptureFixture[str]) -> None:
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
     assert "routed" not in first
     assert "delivered" not in second
+
+
+def test_log_lines_keep_to_log_level_whatever_lambda_itself_lets_through() -> None:
+    lines = "from lambdas.shared.observability import logger; logger.info('quiet'); logger.error('loud')"
+    shown = subprocess.run(
+        [sys.executable, "-c", lines],
+        env=os.environ
+        | {"LOG_LEVEL": "ERROR", "AWS_LAMBDA_LOG_LEVEL": "INFO", "AWS_LAMBDA_LOG_FORMAT": "JSON"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [json.loads(line)["message"] for line in shown.stdout.splitlines()] == ["loud"]
