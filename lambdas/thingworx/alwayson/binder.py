@@ -106,8 +106,7 @@ class Binder:
         """Ask for the subscriptions of Things that waited too long, and bind parked ones again."""
         for thing in self._sync.passed(now):
             if thing.phase is Phase.SYNCHRONISING and self.bindings.knows(thing):
-                self._counters["alwayson_sync_asked"] += 1
-                self._ask_subscriptions(thing)
+                self._overdue(thing)
         for thing in self._retry.passed(now):
             self._unpark(thing)
         self._bind_more()
@@ -131,7 +130,7 @@ class Binder:
     def ready(self, thing: BoundThing, subscriptions: InfoTable | None) -> None:
         """The platform has told what it wants of a Thing, which it does only once that is bound."""
         thing.subscriptions = subscriptions_in(subscriptions)
-        thing.asked = 0
+        thing.asked, thing.overdue = 0, False
         thing.refusals, thing.status, thing.reason = 0, 0, ""
         self._sync.discard(thing)
         self._retry.discard(thing)
@@ -151,11 +150,15 @@ class Binder:
         if lost(answer):
             return
         self._under_way -= 1
+        by_itself = len(group) == 1
         # Without those that were dropped, or that the platform has begun to synchronise already.
         group = [thing for thing in group if thing.phase is Phase.BINDING and self.bindings.knows(thing)]
         if isinstance(answer, Response) and is_success(answer.status):
             for thing in group:
+                thing.alone = by_itself
                 self._synchronise(thing)
+                if thing.overdue:
+                    self._ask_subscriptions(thing)
         elif isinstance(answer, Response) and answer.status == Status.INVALID_SESSION:
             self._outbox.drop_connection(explained(answer))
             return
@@ -191,6 +194,19 @@ class Binder:
         self.bindings.enter(thing, Phase.SYNCHRONISING)
         self._sync.set(thing, self._outbox.now() + self._timeouts.sync)
 
+    def _overdue(self, thing: BoundThing) -> None:
+        """Neither synchronisation came: ask for the subscriptions, of a Thing that is surely bound.
+
+        A platform that refuses name by name answers a group's BIND with success all the same, and loses
+        what is pushed to a Thing that isn't bound. By itself, the Thing is bound or refused.
+        """
+        thing.overdue = True
+        self._counters["alwayson_sync_overdue"] += 1
+        if thing.alone:
+            self._ask_subscriptions(thing)
+        else:
+            self.bindings.again(thing)
+
     def _ask_subscriptions(self, thing: BoundThing) -> None:
         then = partial(self._subscribed, thing)
         thing.asked = self._outbox.ask_thing(
@@ -215,6 +231,7 @@ class Binder:
         thing.reason = explained(refusal)
         doublings = min(thing.refusals, _MOST_DOUBLINGS)
         thing.refusals += 1
+        thing.overdue = False
         self.bindings.unidentify(thing)
         self.bindings.enter(thing, Phase.PARKED)
         self._sync.discard(thing)

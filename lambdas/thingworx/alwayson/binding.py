@@ -53,6 +53,8 @@ class BoundThing:
         reason: why it is parked.
         status: status of the refusal; 0 when no response came.
         refusals: how often in a row it was parked.
+        alone: a BIND of this Thing by itself was answered with success on this connection.
+        overdue: the platform didn't begin to synchronise it in time.
         asked: request id of the latest GetPropertySubscriptions; an older one's answer doesn't count.
     """
 
@@ -63,6 +65,8 @@ class BoundThing:
     reason: str = ""
     status: int = 0
     refusals: int = 0
+    alone: bool = False
+    overdue: bool = False
     asked: int = 0
 
     @property
@@ -157,6 +161,7 @@ class Bindings:
         self._groups.clear()
         self._fresh.clear()
         for thing in self._things.values():
+            thing.alone = thing.overdue = False
             if thing.phase is not Phase.PARKED:
                 if thing.phase is not Phase.WANTED:
                     self.enter(thing, Phase.WANTED)

@@ -302,9 +302,10 @@ class Session:
 
     def _progress(self) -> None:
         counts = self._binder.bindings.counts
-        if self._state is State.BINDING and not counts[Phase.WANTED] and not counts[Phase.BINDING]:
+        unbound = counts[Phase.WANTED] + counts[Phase.BINDING]
+        if self._state is State.BINDING and not unbound:
             self._enter(State.SYNCHRONISING)
-        if self._state is State.SYNCHRONISING and not counts[Phase.SYNCHRONISING]:
+        if self._state is State.SYNCHRONISING and not unbound + counts[Phase.SYNCHRONISING]:
             self._enter(State.READY)
 
     def _enter(self, state: State) -> None:

@@ -52,7 +52,8 @@ class Peer:
     Attributes:
         mode: how a bound Thing is synchronised: `current`, `legacy`, or `silent`.
         wishes: Thing -> its subscriptions; others get `default`.
-        invisible: names whose presence fails a whole BIND.
+        invisible: names that are refused.
+        per_name: a refused name fails itself alone, and without a word; otherwise its whole BIND.
         identifiers: Thing -> identifier; such a Thing can't be bound by name.
         judge: answers pushes: (Thing, rows) -> status, or (status, reason).
         key: the key that is accepted.
@@ -67,6 +68,7 @@ class Peer:
     wishes: dict[str, InfoTable] = field(default_factory=dict)
     default: InfoTable = field(default_factory=lambda: subscriptions(temp="ALWAYS"))
     invisible: set[str] = field(default_factory=set)
+    per_name: bool = False
     identifiers: dict[str, str] = field(default_factory=dict)
     judge: Callable[[str, list[dict[str, Any]]], int] = lambda _thing, _rows: Status.SUCCESS
     key: str = KEY
@@ -119,11 +121,14 @@ class Peer:
         if message.method is Method.UNBIND:
             self.bound.difference_update(message.names)
             return self.respond(message.ids, Status.SUCCESS)
-        if any(self.refuses(name) for name in message.names):
+        refused = [name for name in message.names if self.refuses(name)]
+        if refused and (not self.per_name or len(refused) == len(message.names)):
             return self.respond(message.ids, Status.FORBIDDEN, "not visible")
-        self.bound.update(message.names)
         frames = self.respond(message.ids, Status.SUCCESS)
         for name in message.names:
+            if name in refused:
+                continue
+            self.bound.add(name)
             frames += self.synchronise(name)
         return frames
 

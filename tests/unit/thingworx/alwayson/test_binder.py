@@ -210,3 +210,17 @@ def test_a_bind_that_says_the_session_is_unknown_breaks_the_connection() -> None
     dialogue.hear(dialogue.peer.respond(message.ids, Status.INVALID_SESSION))
     dialogue.talk()
     assert dialogue.of(Broken)
+
+
+def test_names_that_are_refused_without_a_word_are_found_and_bound_by_identifier_or_parked() -> None:
+    peer = Peer(per_name=True, invisible={"pump-0001"}, identifiers={"pump-0002": "SN-2"})
+    dialogue = Dialogue(peer)
+    dialogue.session.bind(named(4))
+    dialogue.connect()
+    assert ready(dialogue) == {"pump-0000", "pump-0003"}
+    assert dialogue.session.state is State.SYNCHRONISING
+    dialogue.wait(10.1)
+    assert ready(dialogue) == {"pump-0000", "pump-0002", "pump-0003"}
+    assert peer.bound == {"pump-0000", "*SN-2", "pump-0003"}
+    assert [event.thing for event in dialogue.of(ThingParked)] == ["pump-0001"]
+    assert dialogue.session.state.value == "ready"

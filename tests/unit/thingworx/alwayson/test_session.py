@@ -181,7 +181,7 @@ def test_an_older_answer_about_subscriptions_does_not_undo_a_newer_one() -> None
 
 def test_a_thing_that_may_not_be_read_is_parked_and_one_that_is_slow_asked_again() -> None:
     dialogue = Dialogue(Peer(mode="silent"))
-    dialogue.session.bind(["gone", "slow"])
+    dialogue.session.bind(["gone"])
     dialogue.connect()
     dialogue.peer.invisible = {"gone"}
     dialogue.wait(10.1)
