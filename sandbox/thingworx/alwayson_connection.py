@@ -157,8 +157,8 @@ class Connection:
 
     def _took(self, message: Auth | Bind | Request) -> None:
         exchange = self._exchange(message)
-        latency = self._faults.latency_ms
-        delay = latency + (exchange.rule.delay_ms if exchange.rule else 0)
+        rules = [rule for rule in (exchange.rule, *exchange.refused.values()) if rule is not None]
+        delay = self._faults.latency_ms + max((rule.delay_ms for rule in rules), default=0)
         if delay:
             self.loop.call_later(delay / 1000, self._carry_out, exchange)
         else:
