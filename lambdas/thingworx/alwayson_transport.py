@@ -105,6 +105,15 @@ class AlwaysOnTransport:
         """Bind parked Things now: these, or all. For after a discovery run."""
         self._link.retry_parked(things)
 
+    async def ready(self, thing: str) -> None:
+        """Wait until a Thing is bound and synchronised; it is bound first when it isn't yet.
+
+        Raises:
+            ThingNotServed: the platform refuses the Thing.
+            ThingworxError: no connection, or it takes too long.
+        """
+        await self._link.ready(thing)
+
     async def push(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
         """See `Transport.push`; the Thing is bound and synchronised first."""
         known = self._things.setdefault(thing, _Thing())
