@@ -138,14 +138,12 @@ class Lease:
     def leave(self) -> None:
         """Announce that this owner will go, so that a successor may ask for the slot.
 
+        Prolongs nothing: it may reach the table after a later renewal.
+
         Raises:
             LeaseLost: the slot has another owner or a newer epoch.
         """
-        before = time.monotonic()
-        self._update(
-            "SET #until = :until, leaving = :true", "#owner = :me AND epoch = :epoch", ":until", ":true"
-        )
-        self._deadline = before + self._seconds
+        self._update("SET leaving = :true", "#owner = :me AND epoch = :epoch", ":true")
 
     def release(self) -> None:
         """Give the slot free, for good; nothing happens when it is not ours any more."""

@@ -204,25 +204,25 @@ class Connector:
             poll_seconds=lambda: 1 if self._state is State.LEAVING else self._timing.poll,
             counters=self._counters,
         )
-        keeping = asyncio.get_running_loop().create_task(self._keep_lease())
+        tasks = [asyncio.ensure_future(self._keep_lease()), asyncio.ensure_future(self._hand_over())]
         try:
             await drain.run()
         finally:
             # Also when receiving failed for good: nothing may be left at work behind the lease.
             self._enter(State.SETTLING)
             await drain.settled(self._timing.settle, self._timing.grace)
-            keeping.cancel()
-            await asyncio.wait([keeping])
-        if not keeping.cancelled():
-            keeping.result()  # it broke: receiving has ended with the lease
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.result()  # where it broke, the connector has failed
 
     async def _keep_lease(self) -> None:
-        """Renew, hand over in time, and notice every reason to stop."""
+        """Renew, and notice every reason to stop."""
         lease = self._parts.lease
         while True:
             await asyncio.sleep(self._until_next_look())
-            if self._state is State.SERVING and time.monotonic() >= self._timing.handover_at:
-                await self._announce_handover()
             try:
                 slot = await self._tried(lease.renew)
             except LeaseLost:
@@ -240,10 +240,8 @@ class Connector:
     def _until_next_look(self) -> float:
         if self._state is State.LEAVING:
             return self._timing.tick
-        pause = self._settings.lease_seconds / 3
-        if self._state is State.SERVING:
-            return min(pause, max(self._timing.tick, self._timing.handover_at - time.monotonic()))
-        return pause
+        left = self._timing.end_at - time.monotonic()
+        return min(self._settings.lease_seconds / 3, max(self._timing.tick, left))
 
     def _look_at(self, slot: SlotView) -> None:
         if slot.state in ("stopping", "gone"):
@@ -251,7 +249,16 @@ class Connector:
         elif slot.successor and self._state is State.LEAVING:
             self._stop.ask(StopReason.SUCCESSOR_READY)
 
-    async def _announce_handover(self) -> None:
+    async def _hand_over(self) -> None:
+        """Call for a successor in time; again until that is known to have worked.
+
+        Beside the lease's keeper: Step Functions may let this wait for longer than a lease lasts.
+        """
+        await asyncio.sleep(self._timing.handover_at - time.monotonic())
+        while not self._stop.asked and not await self._announced():
+            await self._stop.wait_asked(self._timing.tick)
+
+    async def _announced(self) -> bool:
         token, lease = self._parts.token, self._parts.lease
         try:
             if not token.answered:
@@ -266,6 +273,8 @@ class Connector:
         else:
             if self._state is State.SERVING:  # or something made it stop meanwhile
                 self._enter(State.LEAVING)
+            return True
+        return False
 
     async def _answer_at_the_end(self) -> None:
         token, reason = self._parts.token, self._stop.reason

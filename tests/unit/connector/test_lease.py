@@ -219,7 +219,7 @@ def test_a_released_lease_stays_invalid_whatever_ends_later(client: DynamoDBClie
     assert not mine.valid()
 
 
-@pytest.mark.parametrize("step", ["acquire", "renew", "leave"])
+@pytest.mark.parametrize("step", ["acquire", "renew"])
 def test_the_deadline_is_counted_from_before_the_call(
     client: DynamoDBClient, clock: Clock, step: str
 ) -> None:
@@ -231,6 +231,17 @@ def test_the_deadline_is_counted_from_before_the_call(
     clock.now = began + SECONDS - 0.1
     assert mine.valid()
     clock.now = began + SECONDS
+    assert not mine.valid()
+
+
+def test_leaving_prolongs_nothing(client: DynamoDBClient, clock: Clock) -> None:
+    mine = lease(client, "a")
+    mine.acquire()
+    until = mine.view().until
+    clock.now += SECONDS / 2
+    mine.leave()
+    assert mine.view() == mine.view()._replace(leaving=True, until=until)
+    clock.now += SECONDS / 2
     assert not mine.valid()
 
 

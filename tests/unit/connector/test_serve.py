@@ -99,7 +99,6 @@ class FakeLease:
 
     def leave(self) -> None:
         self._begin("leave")
-        self._prolong()
         self.slot = self.slot._replace(leaving=True)
 
     def release(self) -> None:
@@ -253,6 +252,36 @@ def test_a_hand_over_whose_second_half_failed_is_not_answered_twice() -> None:
         assert bench.token.answers == ["handover"]
         bench.lease.slot = bench.lease.slot._replace(successor="other")
         await running
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_a_hand_over_that_can_not_be_announced_yet_keeps_the_lease() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.handover = 0.02
+        hangs, go_on = threading.Event(), threading.Event()
+        answer = bench.token.answer
+
+        def hanging(follow_up: str, reason: str) -> None:
+            hangs.set()
+            go_on.wait(10)
+            answer(follow_up, reason)
+
+        bench.token.answer = hanging  # type: ignore[method-assign]
+        running = bench.start()
+        await until(hangs.is_set)
+        try:
+            renewals = bench.lease.calls.count("renew")
+            await until(lambda: bench.lease.calls.count("renew") > renewals + 5)
+            assert bench.lease.valid()
+        finally:
+            go_on.set()
+        await until(lambda: bench.lease.slot.leaving)
+        bench.lease.slot = bench.lease.slot._replace(successor="other")
+        await running
+        assert bench.token.answers == ["handover"]
         bench.check_ended()
 
     run(scenario)
