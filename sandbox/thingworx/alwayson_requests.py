@@ -13,7 +13,7 @@ from lambdas.thingworx.alwayson import Characteristic, EntityType, Method, Reque
 from lambdas.thingworx.alwayson import InfoTable as WireTable
 from sandbox.thingworx.alwayson_values import parameters, row_names, wire_table
 from sandbox.thingworx.catalogue import invoke
-from sandbox.thingworx.errors import AccessDeniedError, EntityNotFoundError, PlatformError
+from sandbox.thingworx.errors import AccessDeniedError, EntityNotFoundError, ParameterError, PlatformError
 from sandbox.thingworx.services_thing import property_row_table
 from sandbox.thingworx.writes import set_values
 
@@ -135,8 +135,12 @@ def _write(connection: Connection, message: Request, entity: str) -> Outcome:
     platform = connection.platform
     with platform.lock:
         thing = platform.thing(entity)
-        values: dict[str, Any] = {
-            _definition(thing, name).name: value for name, value in parameters(message.params).items()
-        }
+        given = parameters(message.params)
+        if message.target not in _ALL:
+            _definition(thing, message.target)
+            if message.target not in given:
+                raise ParameterError(f"No value for property [{message.target}]: values cannot be null")
+            given = {message.target: given[message.target]}
+        values: dict[str, Any] = {_definition(thing, name).name: value for name, value in given.items()}
         batch = set_values(platform, thing, values, "PUT", connection.binder.things.get(entity))
     return _content(message, None, batch.forwards)

@@ -118,19 +118,23 @@ class AlwaysOnFrontEnd:
         return link.request(question)
 
     def connections(self) -> list[dict[str, Any]]:
-        """The open connections, with how many Things each has bound and synchronised."""
-        return [
-            {
-                "number": connection.number,
-                "remote": connection.link.remote,
-                "authenticated": bool(connection.session),
-                "session": connection.session,
-                "bound": len(connection.binder.things),
-                "synchronised": sum(bound.synchronised for bound in connection.binder.things.values()),
-                "frozen": connection.link.frozen,
-            }
-            for connection in list(self._open.values())
-        ]
+        """The open connections, with how many Things each has (those another took are that one's)."""
+        edges = self._platform.edges
+        found = []
+        for connection in list(self._open.values()):
+            bound = [link for name, link in list(connection.binder.things.items()) if edges.get(name) is link]
+            found.append(
+                {
+                    "number": connection.number,
+                    "remote": connection.link.remote,
+                    "authenticated": bool(connection.session),
+                    "session": connection.session,
+                    "bound": len(bound),
+                    "synchronised": sum(link.synchronised for link in bound),
+                    "frozen": connection.link.frozen,
+                }
+            )
+        return found
 
     def act(self, action: LineAction, number: int | None = None) -> int:
         """Do something to one connection or to all of them, from any thread; to how many.

@@ -138,6 +138,7 @@ async def test_last_in_wins_hands_over_without_a_transition(server: SimulatorSer
             await first.ready("pump-1")
             await second.ready("pump-1")
             assert server.alwayson.counters.counts["takeovers"] == 1
+            assert [(c["number"], c["bound"]) for c in server.alwayson.connections()] == [(1, 1), (2, 0)]
         await eventually(lambda: len(server.alwayson.connections()) == 1)
         assert _connected(server, "pump-1") is True
         assert _transitions(server) == [("pump-1", True)]

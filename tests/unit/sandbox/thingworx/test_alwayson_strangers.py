@@ -10,7 +10,7 @@ import pytest
 from lambdas.thingworx.alwayson import Ids, Response, Status, decode_message
 from sandbox.thingworx.model import remote_property
 from tests.unit.sandbox.thingworx.alwayson_client import SECONDS, Edge, records
-from tests.unit.thingworx.alwayson.corpus import BY_NAME
+from tests.unit.thingworx.alwayson.corpus import BY_NAME, MESSAGES
 
 if TYPE_CHECKING:
     from sandbox.thingworx.server import SimulatorServer
@@ -118,3 +118,17 @@ async def test_a_padded_reply_without_reason_is_a_refusal(server: SimulatorServe
         await edge.socket.send_bytes(reply)
         await edge.until_asked("NotifyPropertyUpdate")
         assert server.alwayson.counters.counts["sync_fallbacks"] == 1
+
+
+async def test_no_message_whole_or_broken_ends_a_connection(server: SimulatorServer) -> None:
+    server.platform.add_thing("ThingA")
+    async with Edge(server) as edge:
+        await edge.ready("pump-1")
+        for vector in MESSAGES:
+            for frame in (vector.data, vector.data[: len(vector.data) * 2 // 3], vector.data[:15]):
+                if vector.decode.get("code") != "0x15":
+                    patched = frame[:10] + edge.session.to_bytes(4, "big") + frame[14:]
+                    await edge.socket.send_bytes(patched)
+        assert (await edge.bind("pump-1")).status == Status.SUCCESS
+        assert server.alwayson.counters.counts["malformed"] > 20
+        assert (await edge.push("pump-1", ("temp", 1))).status == Status.SUCCESS

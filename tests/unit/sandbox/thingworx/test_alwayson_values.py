@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lambdas.thingworx.alwayson import (
     NAMED_VTQ,
+    NOTHING,
     BaseType,
     Characteristic,
     EntityType,
@@ -210,8 +211,11 @@ async def test_what_the_edge_writes_itself_is_stored_and_not_sent_back(server: S
         assert _values(server) == {"Temp": 4.0, "Speed": 5}
         read = await edge.property(Method.GET, "pump-1", "Temp")
         assert records(read) == [{"Temp": 4.0}]
-        unknown = await edge.property(Method.GET, "pump-1", "Nothing")
-        assert unknown.status == Status.NOT_FOUND
+        for method in (Method.GET, Method.PUT):
+            unknown = await edge.property(method, "pump-1", "Nothing", number(1))
+            assert unknown.status == Status.NOT_FOUND
+        empty = await edge.property(Method.PUT, "pump-1", "Temp", NOTHING)
+        assert (empty.status, "cannot be null" in str(empty.reason)) == (Status.INTERNAL_ERROR, True)
         assert all(request.method is not Method.PUT for request in edge.asked)
 
 
