@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,9 +21,11 @@ from lambdas.thingworx.app_key import read_app_key
 from lambdas.thingworx.transport import PushResult, RefusedRow
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from lambdas.shared.secrets import Secret
+    from lambdas.thingworx.alwayson.edge import Edge
     from lambdas.thingworx.alwayson.model import Response
     from lambdas.thingworx.breaker import Breaker
     from lambdas.thingworx.infotable import ValueRow
@@ -70,9 +71,6 @@ class AlwaysOnTransport:
         make_link: makes the connection, with a handler for what the platform asks.
         honour_push_type: False pushes whatever has a remote binding.
         handler: answers what the platform asks bound Things, instead of `answer`.
-
-    Attributes:
-        counters: what happened, by name, beside what the session counts.
     """
 
     limits = "delivery over AlwaysOn: property writes made in ThingWorx are refused, not sent to the device"
@@ -84,7 +82,6 @@ class AlwaysOnTransport:
         honour_push_type: bool = True,
         handler: Callable[[Asked], Awaitable[Reply]] | None = None,
     ) -> None:
-        self.counters: Counter[str] = Counter()
         self._link = make_link(handler or self.answer)
         self._honour = honour_push_type
         self._things: dict[str, _Thing] = {}
@@ -104,6 +101,10 @@ class AlwaysOnTransport:
     def retry_parked(self, things: Iterable[str] | None = None) -> None:
         """Bind parked Things now: these, or all. For after a discovery run."""
         self._link.retry_parked(things)
+
+    def parked(self) -> dict[str, str]:
+        """Things that the platform refuses now, with the reason."""
+        return self._link.parked()
 
     async def ready(self, thing: str) -> None:
         """Wait until a Thing is bound and synchronised; it is bound first when it isn't yet.
@@ -128,7 +129,6 @@ class AlwaysOnTransport:
                     raise attempt.doubtful
             finally:
                 known.filter.settled(attempt.stored, chosen.suppressed)
-        self.counters["suppressed"] += len(chosen.suppressed)
         unbound = [
             RefusedRow(row, "not_bound", f"no remote binding of {thing} has the edge name {row.name}")
             for row in chosen.unbound
@@ -199,6 +199,9 @@ def alwayson_transport(
     timeouts: Timeouts | None = None,
     breaker: Breaker | None = None,
     honour_push_type: bool = True,
+    handler: Callable[[Asked], Awaitable[Reply]] | None = None,
+    edge: Edge | None = None,
+    counters: Counter[str] | None = None,
     ca_file: str | None = None,
     client_certificate: str | None = None,
 ) -> AlwaysOnTransport:
@@ -210,19 +213,22 @@ def alwayson_transport(
         timeouts: how long to wait for what.
         breaker: shared by all connectors of the stack.
         honour_push_type: False pushes whatever has a remote binding.
+        handler: answers what the platform asks bound Things: GET, PUT, services.
+        edge: answers what the platform asks while it synchronises a Thing.
+        counters: counts what happened in the session, by name (`alwayson_...`).
         ca_file: authorities to trust instead of the public ones.
         client_certificate: PEM file with certificate and key.
     """
     waits = timeouts or Timeouts()
 
-    def link(handler: Callable[[Asked], Awaitable[Reply]]) -> Link:
+    def link(answer: Callable[[Asked], Awaitable[Reply]]) -> Link:
         return Link(
-            Session(waits, time.monotonic),
+            Session(waits, time.monotonic, edge=edge, counters=counters),
             Dialer(url, waits, ca_file=ca_file, client_certificate=client_certificate),
             partial(read_app_key, secret),
             timeouts=waits,
-            handler=handler,
+            handler=answer,
             breaker=breaker,
         )
 
-    return AlwaysOnTransport(link, honour_push_type=honour_push_type)
+    return AlwaysOnTransport(link, honour_push_type=honour_push_type, handler=handler)

@@ -136,7 +136,7 @@ def test_a_refused_thing_tells_the_platforms_reason(
             await first.push("taken", [row(1)])
             async with connected(simulator) as transport:
                 transport.bind(["pump", thing])
-                with pytest.raises(ThingNotServed, match=fits):
+                with pytest.raises(ThingworxCallFailed, match=fits):
                     await transport.push(thing, [row(2)])
                 await transport.push("pump", [row(2)])
 

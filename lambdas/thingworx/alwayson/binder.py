@@ -170,7 +170,8 @@ class Binder:
         self._bind_more()
 
     def _refused_alone(self, thing: BoundThing, refusal: Answer) -> None:
-        if thing.identifier is not None or isinstance(refusal, NoAnswer):
+        other_reason = isinstance(refusal, NoAnswer) or refusal.status == Status.CONFLICT
+        if other_reason or thing.identifier is not None:
             self._park(thing, refusal)
             return
         # A Thing that has an identifier can't be bound by its name.
@@ -236,7 +237,9 @@ class Binder:
         self.bindings.enter(thing, Phase.PARKED)
         self._sync.discard(thing)
         # Up to a tenth longer, so that many that were refused together don't come back together.
-        delay = self._timeouts.park_first * 2**doublings * (1 + self._jitter() / 10)
+        conflict = thing.status == Status.CONFLICT
+        first = self._timeouts.conflict_first if conflict else self._timeouts.park_first
+        delay = first * 2**doublings * (1 + self._jitter() / 10)
         self._retry.set(thing, self._outbox.now() + min(delay, self._timeouts.park_most))
         self._counters["alwayson_parked"] += 1
         logger.warning("Thing parked", thing=thing.name, reason=thing.reason)

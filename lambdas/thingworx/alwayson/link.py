@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from websockets.exceptions import ConnectionClosed
 
-from lambdas.shared.errors import ThingNotServed, ThingworxError, ThingworxRefused, ThingworxUnavailable
+from lambdas.shared.errors import (
+    ThingNotServed,
+    ThingworxCallFailed,
+    ThingworxError,
+    ThingworxRefused,
+    ThingworxUnavailable,
+)
 from lambdas.shared.observability import logger
 from lambdas.thingworx.alwayson.binding import Phase
 from lambdas.thingworx.alwayson.calls import NoAnswer
-from lambdas.thingworx.alwayson.codes import Status
+from lambdas.thingworx.alwayson.codes import Status, http_status
 from lambdas.thingworx.alwayson.events import (
     Answered,
     Asked,
@@ -126,11 +132,16 @@ class Link:
         self._session.retry_parked(things)
         self._act()
 
+    def parked(self) -> dict[str, str]:
+        """Things that the platform refuses now, with the reason."""
+        return {thing.name: thing.reason for thing in self._session.things() if thing.phase is Phase.PARKED}
+
     async def ready(self, name: str) -> BoundThing:
         """The Thing, bound and synchronised; it is bound first when it isn't yet.
 
         Raises:
             ThingNotServed: the platform refuses the Thing.
+            ThingworxCallFailed: 409, another connection has it bound.
             ThingworxError: no connection, or it takes too long.
         """
         self._check()
@@ -176,6 +187,9 @@ class Link:
         thing = self._session.thing(name)
         if thing is None:
             raise ThingNotServed("unbound")
+        if thing.phase is Phase.PARKED and thing.status == Status.CONFLICT:
+            # Bound by another connection, maybe of a connector that has just ended: worth a few tries.
+            raise ThingworxCallFailed(http_status(thing.status), thing.reason)
         if thing.phase is Phase.PARKED:
             raise ThingNotServed(thing.reason)
         return thing if thing.phase is Phase.READY else None

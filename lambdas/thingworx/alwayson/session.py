@@ -64,9 +64,7 @@ class Session:
         now: monotonic clock in seconds.
         edge: answers what the platform asks while it synchronises a Thing.
         jitter: random number of 0..1.
-
-    Attributes:
-        counters: what happened, by name.
+        counters: counts what happened, by name.
     """
 
     def __init__(
@@ -76,8 +74,9 @@ class Session:
         *,
         edge: Edge | None = None,
         jitter: Callable[[], float] = random.random,
+        counters: Counter[str] | None = None,
     ) -> None:
-        self.counters: Counter[str] = Counter()
+        self.counters: Counter[str] = Counter() if counters is None else counters
         self._timeouts = timeouts
         self._now = now
         self._edge = edge or Edge()

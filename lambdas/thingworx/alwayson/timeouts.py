@@ -20,6 +20,8 @@ class Timeouts:
         ready: how long a push waits for its Thing to be bound and synchronised.
         park_first: first pause before a refused Thing is bound again; it doubles each time.
         park_most: longest such pause.
+        conflict_first: the first such pause when another connection has the Thing bound, which may be that
+            of a connector before this one: the platform keeps it for up to 60 s when that one crashed.
         retry_first: first pause before the platform is connected to again; it doubles each time.
         retry_most: longest such pause.
         ping: between two pings; connections idle for 60 s are closed by the platform.
@@ -35,6 +37,7 @@ class Timeouts:
     ready: float = 45.0
     park_first: float = 60.0
     park_most: float = 3600.0
+    conflict_first: float = 1.0
     retry_first: float = 0.5
     retry_most: float = 30.0
     ping: float = 20.0

@@ -54,6 +54,7 @@ class Peer:
         wishes: Thing -> its subscriptions; others get `default`.
         invisible: names that are refused.
         per_name: a refused name fails itself alone, and without a word; otherwise its whole BIND.
+        taken: names that another connection has bound.
         identifiers: Thing -> identifier; such a Thing can't be bound by name.
         judge: answers pushes: (Thing, rows) -> status, or (status, reason).
         key: the key that is accepted.
@@ -69,6 +70,7 @@ class Peer:
     default: InfoTable = field(default_factory=lambda: subscriptions(temp="ALWAYS"))
     invisible: set[str] = field(default_factory=set)
     per_name: bool = False
+    taken: set[str] = field(default_factory=set)
     identifiers: dict[str, str] = field(default_factory=dict)
     judge: Callable[[str, list[dict[str, Any]]], int] = lambda _thing, _rows: Status.SUCCESS
     key: str = KEY
@@ -123,6 +125,8 @@ class Peer:
             return self.respond(message.ids, Status.SUCCESS)
         refused = [name for name in message.names if self.refuses(name)]
         if refused and (not self.per_name or len(refused) == len(message.names)):
+            if refused[0] in self.taken:
+                return self.respond(message.ids, Status.CONFLICT, "bound by another connection")
             return self.respond(message.ids, Status.FORBIDDEN, "not visible")
         frames = self.respond(message.ids, Status.SUCCESS)
         for name in message.names:
@@ -135,7 +139,7 @@ class Peer:
     def refuses(self, name: str) -> bool:
         if name.startswith("*"):
             return name[1:] not in self.identifiers.values()
-        return name in self.invisible or name in self.identifiers
+        return name in self.invisible | self.taken or name in self.identifiers
 
     def synchronise(self, name: str) -> list[bytes]:
         if self.mode == "silent":

@@ -224,3 +224,16 @@ def test_names_that_are_refused_without_a_word_are_found_and_bound_by_identifier
     assert peer.bound == {"pump-0000", "*SN-2", "pump-0003"}
     assert [event.thing for event in dialogue.of(ThingParked)] == ["pump-0001"]
     assert dialogue.session.state.value == "ready"
+
+
+def test_a_thing_that_another_connection_has_is_tried_again_soon() -> None:
+    dialogue = Dialogue(Peer(taken={"pump"}))
+    dialogue.session.bind(["pump"])
+    dialogue.connect()
+    assert dialogue.of(ThingParked)[0].status == Status.CONFLICT
+    assert not dialogue.peer.calls("GetIdentifier")
+    dialogue.wait(1.1)
+    assert len(dialogue.peer.binds()) == 2
+    dialogue.peer.taken.clear()
+    dialogue.wait(2.1)
+    assert ready(dialogue) == {"pump"}

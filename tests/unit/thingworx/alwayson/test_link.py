@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections import Counter
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import trustme
 
 from lambdas.shared.errors import (
     ThingNotServed,
+    ThingworxCallFailed,
     ThingworxError,
     ThingworxRefused,
     ThingworxUnavailable,
@@ -236,6 +238,35 @@ def test_a_thing_that_is_refused_does_not_keep_others_waiting() -> None:
             await transport.push("hidden", [row(1)])
 
     run(scenario())
+
+
+def test_a_thing_that_another_connection_has_is_a_failed_call_that_may_be_tried_again() -> None:
+    async def scenario() -> None:
+        async with connected(Peer(taken={"pump"})) as (platform, transport):
+            with pytest.raises(ThingworxCallFailed, match="another connection") as caught:
+                await transport.push("pump", [row(1)])
+            assert caught.value.status == 409
+            assert not isinstance(caught.value, ThingNotServed)
+            assert list(transport.parked()) == ["pump"]
+            platform.peer.taken.clear()
+            transport.retry_parked()
+            await transport.push("pump", [row(1)])
+            assert not transport.parked()
+
+    run(scenario())
+
+
+def test_what_happens_in_the_session_is_counted_where_the_caller_wants_it() -> None:
+    counters: Counter[str] = Counter()
+
+    async def scenario() -> None:
+        async with connected(Peer(invisible={"b"}), counters=counters) as (_, transport):
+            transport.bind(["a", "b"])
+            with pytest.raises(ThingNotServed):
+                await transport.ready("b")
+
+    run(scenario())
+    assert counters == {"alwayson_bind_halved": 1, "alwayson_parked": 1}
 
 
 def test_a_push_waits_for_its_thing_so_long_and_no_longer() -> None:
