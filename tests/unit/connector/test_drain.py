@@ -125,6 +125,31 @@ def test_one_stuck_lane_does_not_stop_the_others_and_is_kept_hidden_as_a_whole()
     run(scenario)
 
 
+def test_a_lane_is_hidden_anew_when_half_of_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        answered = asyncio.Event()
+        bench = Bench(message("lane-0", reading("slow", 1)), answer=lambda *_: answered.wait(), visibility=60)  # type: ignore[arg-type]
+        bench.start()
+        await until(lambda: len(bench.sqs.of("extend")) == 2)
+        answered.set()
+        await until(lambda: len(bench.sqs.deleted) == 1)
+        await bench.end()
+        assert {
+            entry["VisibilityTimeout"] for call in bench.sqs.of("extend") for entry in call["Entries"]
+        } == {60}
+        assert max(slept) == 30
+
+    slept: list[float] = []
+    sleep = asyncio.sleep
+
+    async def shortened(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(min(seconds, 0.001))
+
+    monkeypatch.setattr(asyncio, "sleep", shortened)
+    run(scenario)
+
+
 def test_a_lane_whose_visibility_is_lost_is_dropped_without_deleting_anything() -> None:
     async def scenario() -> None:
         answered = asyncio.Event()
