@@ -1,8 +1,9 @@
 """The held store: readings that can't go on now, one DynamoDB item each (docs/reference/data-formats.md).
 
 What is stored is bounded by two daily allowances, one for each Thing and state and one for the whole
-stack. Readings beyond them are dropped, and the caller is told how many. Keys come from the reading
-alone: holding a reading twice leaves one item. Allowances count attempts, so a retry after a failure
+stack. Readings beyond them are dropped, and the caller is told how many. Keys come from the reading and
+the reason alone: holding a reading twice for one reason leaves one item, and the values that the router
+refused stay beside those that the platform refused. Allowances count attempts, so a retry after a failure
 may use some of the day's allowance twice.
 """
 
@@ -185,7 +186,7 @@ def _pk(item: HeldReading) -> str:
 
 
 def _sk(item: HeldReading) -> str:
-    return f"{item.time:013d}#{item.id}"
+    return f"{item.time:013d}#{item.id}#{item.reason}"
 
 
 def _item(item: HeldReading, expires: int) -> dict[str, Any]:

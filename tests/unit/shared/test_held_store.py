@@ -116,7 +116,7 @@ def test_an_item_holds_what_is_documented(client: DynamoDBClient) -> None:
     assert stored(client) == [
         {
             "pk": {"S": "unrouted#pump-1"},
-            "sk": {"S": "1700000000007#0:7:0"},
+            "sk": {"S": "1700000000007#0:7:0#unknown_thing"},
             "v": {"N": "1"},
             "thing": {"S": "pump-1"},
             "reason": {"S": "unknown_thing"},
@@ -158,7 +158,7 @@ def test_many_readings_take_many_batches_and_none_is_missing(client: DynamoDBCli
     items = [reading(number, thing=f"pump-{number % 7}") for number in range(130)]
     assert make_store(client).hold(items) == {}
     assert {item["sk"]["S"] for item in stored(client)} == {
-        f"{1_700_000_000_000 + n}#0:{n}:0" for n in range(130)
+        f"{1_700_000_000_000 + n}#0:{n}:0#unknown_thing" for n in range(130)
     }
 
 
@@ -167,6 +167,15 @@ def test_holding_a_reading_twice_leaves_one_item(client: DynamoDBClient) -> None
     store.hold([reading(1), reading(1)])
     store.hold([reading(1)])
     assert len(stored(client)) == 1
+
+
+def test_what_the_router_and_the_platform_refused_of_one_reading_stand_side_by_side(
+    client: DynamoDBClient,
+) -> None:
+    store = make_store(client)
+    store.hold([reading(1, state="rejected", reason="value_refused")])
+    store.hold([reading(1, state="rejected", reason="refused_as_malformed", payload=None, values="{}")])
+    assert sorted(item["reason"]["S"] for item in stored(client)) == ["refused_as_malformed", "value_refused"]
 
 
 def test_items_left_unprocessed_are_written_again(client: DynamoDBClient) -> None:
