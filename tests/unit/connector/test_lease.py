@@ -65,6 +65,21 @@ class FailingClient:
         raise self._error
 
 
+class OvertakenClient:
+    """A client for whom a newer epoch begins between its read and its write."""
+
+    def __init__(self, client: DynamoDBClient) -> None:
+        self._client = client
+
+    def get_item(self, **arguments: Any) -> Any:
+        answer = self._client.get_item(**arguments)
+        put_slot(self._client, epoch=4)
+        return answer
+
+    def update_item(self, **arguments: Any) -> Any:
+        return self._client.update_item(**arguments)
+
+
 @pytest.fixture(scope="module")
 def client() -> Iterator[DynamoDBClient]:
     with aws():
@@ -232,6 +247,16 @@ def test_the_deadline_is_counted_from_before_the_call(
     assert mine.valid()
     clock.now = began + SECONDS
     assert not mine.valid()
+
+
+def test_an_epoch_that_begins_while_the_lease_is_taken_keeps_it_from_the_older_one(
+    client: DynamoDBClient, clock: Clock
+) -> None:
+    mine = lease(OvertakenClient(client), "a")
+    assert mine.acquire() is Taken.BUSY
+    assert not mine.valid()
+    assert mine.acquire() is Taken.SUPERSEDED
+    assert mine.view().owner is None
 
 
 def test_leaving_prolongs_nothing(client: DynamoDBClient, clock: Clock) -> None:
