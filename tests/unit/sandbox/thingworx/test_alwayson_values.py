@@ -247,6 +247,7 @@ async def test_a_rest_write_waits_for_the_edges_answer_and_stores_nothing(
         server.platform.settings.edge_answer_seconds = 0.05
         late = await asyncio.to_thread(put, 44)
         assert late.status_code == 503
+        await eventually(lambda: server.alwayson.counters.counts["edge_timeouts"] == 1)
         await edge.send(Response(edge.asked[-1].ids, Status.SUCCESS))
         await edge.service("pump-1", "GetPropertySubscriptions")
         assert server.alwayson.counters.counts["unmatched_answers"] == 1
