@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from lambdas.connector.deliver import Delivery
+from lambdas.connector.slot_queue import Message
+from lambdas.connector.stop import Stop
 from lambdas.shared.errors import ThingNotServed, ThingworxCallFailed, ThingworxRefused, ThingworxUnavailable
+from lambdas.shared.parcel import Reading, encode
+from lambdas.shared.shape import Property
 from lambdas.thingworx.alwayson.timeouts import Timeouts
 from lambdas.thingworx.alwayson_transport import AlwaysOnTransport, alwayson_transport
 from lambdas.thingworx.infotable import ValueRow
 from sandbox.thingworx.model import remote_property
 from sandbox.thingworx.server import SimulatorServer
 from sandbox.thingworx.settings import Settings
-from tests.unit.connector.fakes import until
+from tests.unit.connector.fakes import FakeHeld, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -251,3 +257,39 @@ def test_a_half_open_connection_is_noticed_and_replaced(simulator: SimulatorServ
 
     asyncio.run(scenario())
     assert [at for at, _ in stored(simulator, "pump")] == [1, 2]
+
+
+def test_readings_are_delivered_parked_and_rejected_as_over_rest(simulator: SimulatorServer) -> None:
+    add(simulator, "pump", "hidden")
+    simulator.platform.invisible.add("hidden")
+    held = FakeHeld()
+    counters: Counter[str] = Counter()
+    shapes = {"s": {"temp": Property("NUMBER", "temp"), "gone": Property("NUMBER", "gone")}}
+    readings = [
+        Reading("pump", 1, "1", "s", {"temp": 1.5, "gone": 7.0}),
+        Reading("pump", 2, "2", "s", {"temp": 2.5}),
+        Reading("hidden", 1, "3", "s", {"temp": 1.5}),
+    ]
+    body = encode(readings, shapes).decode()
+
+    async def scenario() -> None:
+        async with connected(simulator) as transport:
+            delivery = Delivery(
+                transport,
+                held,  # type: ignore[arg-type] # a stand-in
+                stop=Stop(),
+                owns=lambda: True,
+                concurrency=4,
+                thing_retry_seconds=1,
+                counters=counters,
+            )
+            await delivery.settle([Message("m", "lane-0", body, "receipt")])
+
+    asyncio.run(scenario())
+    assert stored(simulator, "pump") == [(1, 1.5), (2, 2.5)]
+    assert {(entry.thing, entry.state, entry.values) for entry in held.held} == {
+        ("pump", "rejected", '{"gone":7.0}'),
+        ("hidden", "parked", '{"temp":1.5}'),
+    }
+    assert counters["taken"] == 3
+    assert counters["delivered"] == counters["held_rejected"] == counters["held_parked"] == 1

@@ -24,8 +24,8 @@ __all__ = ["Dialer"]
 
 _TRY_LATER = frozenset({408, 425, 429, 502, 503, 504})
 _KEY_REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
-#: Frames that wait to be taken: the platform asks two questions a Thing after a BIND.
-_QUEUED_FRAMES = 4096
+#: Frames that wait to be taken before the socket is not read any more: at most 2 MiB of them.
+_QUEUED_FRAMES = 256
 #: Never at DEBUG, whatever the root logger says: the library would log the header with the key.
 _QUIET = logging.getLogger("thingworx.websocket")
 _QUIET.setLevel(logging.WARNING)

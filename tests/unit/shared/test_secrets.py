@@ -71,3 +71,14 @@ def test_its_value_is_not_shown(client: SecretsManagerClient, arn: str) -> None:
     secret.text()
     assert "first" not in f"{secret!r} {secret}"
     assert arn in repr(secret)
+
+
+def test_the_latest_value_comes_with_the_id_of_its_version(client: SecretsManagerClient, arn: str) -> None:
+    secret = Secret(client, arn)
+    first = secret.latest()
+    assert first == secret.latest()
+    assert first[0] == "first"
+    version = client.put_secret_value(SecretId=arn, SecretString="second\n")["VersionId"]
+    assert secret.latest() == ("second", version)
+    assert secret.text() == "second"
+    assert version != first[1]

@@ -280,6 +280,46 @@ def test_a_push_waits_for_its_thing_so_long_and_no_longer() -> None:
     run(scenario())
 
 
+def test_a_thing_that_is_not_synchronised_in_time_is_asked_and_served() -> None:
+    timeouts = Timeouts(sync=0.02, ready=5, close=0.2)
+
+    async def scenario() -> None:
+        async with connected(Peer(mode="silent"), timeouts=timeouts) as (platform, transport):
+            await transport.push("pump", [row(1)])
+            assert platform.peer.calls("GetPropertySubscriptions") == ["pump"]
+
+    run(scenario())
+
+
+def test_a_push_that_waits_for_its_thing_learns_at_once_that_the_connection_is_gone() -> None:
+    timeouts = Timeouts(retry_first=1000, retry_most=1000, close=0.2)
+
+    async def scenario() -> None:
+        async with connected(Peer(mode="silent"), timeouts=timeouts) as (platform, transport):
+            push = asyncio.create_task(transport.push("pump", [row(1)]))
+            await until(lambda: bool(platform.peer.bound))
+            assert platform.connection
+            platform.connection.transport.abort()
+            with pytest.raises(ThingworxUnavailable, match="connection lost"):
+                await push
+
+    run(scenario())
+
+
+def test_pauses_begin_anew_after_each_connection_that_was_authenticated() -> None:
+    timeouts = Timeouts(retry_first=0.001, retry_most=1000, close=0.2)
+
+    async def scenario() -> None:
+        async with connected(timeouts=timeouts) as (platform, transport):
+            for time in range(18):  # the eighteenth pause of a row would last a minute
+                await pushed(transport, "pump", time)
+                assert platform.connection
+                platform.connection.transport.abort()
+            await pushed(transport, "pump", 18)
+
+    run(scenario())
+
+
 def test_a_thing_unbound_while_a_push_waits_for_it_is_not_served() -> None:
     async def scenario() -> None:
         async with connected(Peer(mode="silent")) as (platform, transport):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lambdas.shared.errors import WireError
 from lambdas.thingworx.alwayson import (
     NO_ENDPOINT,
     NO_REQUEST,
@@ -453,3 +454,27 @@ def test_only_requests_reach_the_shell_that_the_session_does_not_answer() -> Non
     [asked] = dialogue.of(Asked)
     assert isinstance(asked.request, Request)
     assert asked.request.target == "Reboot"
+
+
+def test_a_half_message_of_an_earlier_connection_is_not_put_together_with_a_new_one() -> None:
+    long = InfoTable.of({"x": Value(BaseType.STRING, "x" * 9000)})
+    dialogue = Dialogue(Peer(default=subscriptions(temp="ALWAYS")))
+    dialogue.session.bind(["pump"])
+    dialogue.connect()
+    ids = Ids(NO_REQUEST, NO_ENDPOINT, 5)
+    old, new = (encode_message(Response(ids, Status.SUCCESS, text, long)) for text in ("old", "new"))
+    dialogue.hear(old[:1])
+    dialogue.lose()
+    dialogue.connect()
+    dialogue.hear(new)
+    assert dialogue.session.counters["alwayson_unreadable"] == 0
+
+
+def test_rows_without_a_form_on_the_wire_leave_nothing_to_wait_for() -> None:
+    dialogue = Dialogue()
+    dialogue.session.bind(["pump"])
+    dialogue.connect()
+    with pytest.raises(WireError):
+        dialogue.session.push("pump", [row(1, "warm")])
+    assert dialogue.session.next_deadline() is None
+    assert not dialogue.session.frames_to_send()
