@@ -257,6 +257,26 @@ def test_a_hand_over_whose_second_half_failed_is_not_answered_twice() -> None:
     run(scenario)
 
 
+def test_the_lease_is_kept_while_what_is_under_way_is_settled() -> None:
+    async def scenario() -> None:
+        answered = asyncio.Event()
+        slow = FakeTransport(lambda *_: answered.wait())  # type: ignore[arg-type]
+        bench = Bench(message("lane-0", reading("pump", 1)), transport=slow)
+        running = bench.start()
+        await until(lambda: bool(bench.transport.tried))
+        bench.lease.slot = bench.lease.slot._replace(state="stopping")
+        await until(lambda: bench.connector.state is State.SETTLING)
+        renewals = bench.lease.calls.count("renew")
+        await until(lambda: bench.lease.calls.count("renew") > renewals + 3)
+        assert bench.lease.valid()
+        answered.set()
+        await running
+        assert len(bench.sqs.deleted) == 1
+        bench.check_ended()
+
+    run(scenario)
+
+
 def test_a_hand_over_that_can_not_be_announced_yet_keeps_the_lease() -> None:
     async def scenario() -> None:
         bench = Bench()
