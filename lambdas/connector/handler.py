@@ -16,6 +16,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from lambdas.connector.breaker_store import ControlTableBreaker
 from lambdas.connector.lease import Lease
 from lambdas.connector.serve import Connector, Parts
 from lambdas.connector.token import TaskToken, TokenClosed
@@ -24,8 +25,7 @@ from lambdas.shared.held_store import HeldStore
 from lambdas.shared.observability import logger
 from lambdas.shared.secrets import Secret
 from lambdas.shared.settings import ConnectorSettings
-from lambdas.thingworx.rest import RestClient
-from lambdas.thingworx.rest_transport import RestTransport
+from lambdas.thingworx.breaker import Breaker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
+
+    from lambdas.thingworx.transport import Transport
 
 __all__ = ["handle"]
 
@@ -107,12 +109,6 @@ def _connector(event: dict[str, Any], context: LambdaContext, token: TaskToken) 
         owner=f"{event['execution']}/{event['turn']}/{context.aws_request_id}/{uuid.uuid4().hex[:8]}",
         seconds=settings.lease_seconds,
     )
-    rest = RestClient(
-        settings.thingworx_url,
-        Secret(clients.secrets, settings.thingworx_app_key_secret_arn),
-        timeouts=(settings.thingworx_connect_timeout_seconds, settings.thingworx_read_timeout_seconds),
-        connections=settings.delivery_concurrency,
-    )
     held = HeldStore(
         settings.held_table,
         clients.dynamodb,
@@ -123,11 +119,36 @@ def _connector(event: dict[str, Any], context: LambdaContext, token: TaskToken) 
     parts = Parts(
         token=token,
         lease=lease,
-        transport=RestTransport(rest, concurrency=settings.delivery_concurrency),
+        transport=_transport(settings, clients),
         held=held,
         sqs=clients.sqs,
     )
     return Connector(event["slot"], settings, parts, context.get_remaining_time_in_millis() / 1000)
+
+
+def _transport(settings: ConnectorSettings, clients: _Clients) -> Transport:
+    """The way to ThingWorx that the settings choose; only its libraries are loaded."""
+    app_key = Secret(clients.secrets, settings.thingworx_app_key_secret_arn)
+    connect, request = settings.thingworx_connect_timeout_seconds, settings.thingworx_read_timeout_seconds
+    if settings.delivery == "rest":
+        from lambdas.thingworx.rest import RestClient  # noqa: PLC0415 - see above
+        from lambdas.thingworx.rest_transport import RestTransport  # noqa: PLC0415 - see above
+
+        concurrency = settings.delivery_concurrency
+        client = RestClient(
+            settings.thingworx_url, app_key, timeouts=(connect, request), connections=concurrency
+        )
+        return RestTransport(client, concurrency=concurrency)
+    from lambdas.thingworx.alwayson.timeouts import Timeouts  # noqa: PLC0415 - see above
+    from lambdas.thingworx.alwayson_transport import alwayson_transport  # noqa: PLC0415 - see above
+
+    return alwayson_transport(
+        settings.thingworx_url,
+        app_key,
+        timeouts=Timeouts(connect=connect, request=request),
+        breaker=Breaker(ControlTableBreaker(clients.dynamodb, settings.control_table)),
+        honour_push_type=settings.honour_push_type == "true",
+    )
 
 
 def _check(event: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from enum import Enum
 from http import HTTPStatus
 from typing import NamedTuple
 
-from lambdas.shared.errors import ThingworxCallFailed, ThingworxError
+from lambdas.shared.errors import ThingNotServed, ThingworxCallFailed, ThingworxError
 
 __all__ = ["Outcome", "Verdict", "outcome_of"]
 
@@ -50,7 +50,9 @@ def outcome_of(error: Exception) -> Verdict:
     parameter all answer it, so it is tried again for a while and then parked, never waited for.
     An error nobody foresaw loses nothing: it is waited for like a platform that is away.
     """
-    if isinstance(error, ThingworxCallFailed):
+    if isinstance(error, ThingNotServed):
+        verdict = Verdict(Outcome.PARK, "not_bound")
+    elif isinstance(error, ThingworxCallFailed):
         verdict = _BY_STATUS.get(error.status, Verdict(Outcome.RETRY, "write_failed"))
     elif isinstance(error, ThingworxError):
         verdict = Verdict(Outcome.WAIT, "platform_unavailable")

@@ -165,6 +165,9 @@ class Connector:
             logger.warning("serving", slot=self._slot, limits=self._parts.transport.limits)
             await self._serve(queue_url)
         finally:
+            # Before the lease: by default the platform refuses a Thing to the successor while it is bound
+            # here.
+            await self._parts.transport.close()
             # When this fails, the lease runs out by itself.
             await self._tried(self._parts.lease.release)
 
