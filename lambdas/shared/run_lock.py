@@ -1,7 +1,8 @@
-"""Single flight: at most one discovery run at a time, and none that was asked for is forgotten.
+"""Single flight: at most one discovery run at a time.
 
 The lock is one item of the control table. A run that finds it taken sets `again` on it and ends; the
-holder sees that when it ends, and runs once more. A holder that died is replaced when its lease ends.
+holder sees that when it ends, and runs once more, unless it has failed: then the next run makes up for
+both. A holder that died is replaced when its lease ends.
 """
 
 from __future__ import annotations
