@@ -10,7 +10,7 @@ resource "aws_s3_bucket" "this" {
 
   bucket        = "${var.name}-${local.account}-${local.region}-${each.key}"
   force_destroy = each.value.force_destroy
-  tags          = var.tags
+  tags          = local.tags
 }
 
 resource "aws_s3_bucket_public_access_block" "this" {

@@ -23,7 +23,7 @@ resource "aws_kms_key" "this" {
   description             = "Data at rest of ${var.name}"
   enable_key_rotation     = true
   deletion_window_in_days = 30
-  tags                    = var.tags
+  tags                    = local.tags
 
   # Whoever may use it is said by IAM policies of this account: each role of this module by its own.
   policy = jsonencode({

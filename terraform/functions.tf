@@ -4,12 +4,12 @@ locals {
     { for arn in local.redis_auth_secret_arns : "REDIS_AUTH_SECRET_ARN" => arn },
   )
 
-  thingworx_environment = {
+  thingworx_environment = merge(var.thingworx_ca_bundle == null ? {} : { SSL_CERT_FILE = "/opt/thingworx-ca.pem" }, {
     THINGWORX_URL                     = local.thingworx_url
     THINGWORX_APP_KEY_SECRET_ARN      = var.thingworx_app_key_secret_arn
     THINGWORX_CONNECT_TIMEOUT_SECONDS = var.thingworx_timeouts.connect_seconds
     THINGWORX_READ_TIMEOUT_SECONDS    = var.thingworx_timeouts.read_seconds
-  }
+  })
 
   held_environment = {
     HELD_TABLE             = aws_dynamodb_table.held.name
@@ -104,13 +104,22 @@ resource "aws_lambda_layer_version" "dependencies" {
   compatible_architectures = [var.architecture]
 }
 
+resource "aws_lambda_layer_version" "thingworx_ca" {
+  count = var.thingworx_ca_bundle == null ? 0 : 1
+
+  layer_name       = "${var.name}-thingworx-ca"
+  description      = "Authorities that ThingWorx's certificate is verified by"
+  filename         = var.thingworx_ca_bundle
+  source_code_hash = filebase64sha256(var.thingworx_ca_bundle)
+}
+
 # Made here and not by the functions, so that they expire and `destroy` removes them for good.
 resource "aws_cloudwatch_log_group" "function" {
   for_each = local.functions
 
   name              = "/aws/lambda/${var.name}-${each.key}"
   retention_in_days = var.log_retention_days
-  tags              = var.tags
+  tags              = local.tags
 }
 
 resource "aws_lambda_function" "this" {
@@ -124,11 +133,11 @@ resource "aws_lambda_function" "this" {
   handler                        = "lambdas.${each.key}.handler.handle"
   filename                       = "${local.package_dir}/lambdas.zip"
   source_code_hash               = filebase64sha256("${local.package_dir}/lambdas.zip")
-  layers                         = [aws_lambda_layer_version.dependencies.arn]
+  layers                         = concat([aws_lambda_layer_version.dependencies.arn], contains(["fetcher", "connector"], each.key) ? aws_lambda_layer_version.thingworx_ca[*].arn : [])
   memory_size                    = each.value.memory
   timeout                        = each.value.timeout
   reserved_concurrent_executions = each.value.concurrency
-  tags                           = var.tags
+  tags                           = local.tags
 
   environment {
     variables = merge(each.value.environment, {

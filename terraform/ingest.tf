@@ -27,7 +27,7 @@ resource "aws_kinesis_stream" "ingest" {
   retention_period = var.kinesis_retention_hours
   encryption_type  = "KMS"
   kms_key_id       = aws_kms_key.this.arn
-  tags             = var.tags
+  tags             = local.tags
 
   stream_mode_details {
     stream_mode = var.kinesis_shard_count == null ? "ON_DEMAND" : "PROVISIONED"
@@ -45,7 +45,7 @@ resource "aws_iot_topic_rule" "telemetry" {
   enabled     = true
   sql_version = "2016-03-23"
   sql         = "SELECT encode(*, 'base64') AS d, ${each.value} AS n, clientid() AS c, timestamp() AS t, topic() AS s FROM '${each.key}'"
-  tags        = var.tags
+  tags        = local.tags
 
   kinesis {
     role_arn      = aws_iam_role.rules.arn
@@ -85,7 +85,7 @@ resource "aws_lambda_event_source_mapping" "router" {
   maximum_record_age_in_seconds      = var.router_max_record_age_seconds
   bisect_batch_on_function_error     = true
   function_response_types            = ["ReportBatchItemFailures"]
-  tags                               = var.tags
+  tags                               = local.tags
 
   destination_config {
     on_failure {

@@ -13,6 +13,8 @@ locals {
   partition = data.aws_partition.current.partition
   region    = data.aws_region.current.id # `name` in provider 5, `region` in provider 6: `id` in both
 
+  tags = merge({ environment = var.environment }, var.tags)
+
   # Rule names take no hyphens.
   rule_prefix = replace(var.name, "-", "_")
 

@@ -40,7 +40,7 @@ resource "aws_vpc" "this" {
   cidr_block           = var.vpc_cidr
   enable_dns_support   = true
   enable_dns_hostnames = true # interface endpoints answer to the services' own names
-  tags                 = merge(var.tags, { Name = var.name })
+  tags                 = merge(local.tags, { Name = var.name })
 }
 
 # Nobody gets the group that AWS makes; without rules it lets nothing through.
@@ -48,7 +48,7 @@ resource "aws_default_security_group" "this" {
   count = local.make_vpc ? 1 : 0
 
   vpc_id = aws_vpc.this[0].id
-  tags   = merge(var.tags, { Name = "${var.name}-default" })
+  tags   = merge(local.tags, { Name = "${var.name}-default" })
 }
 
 # The second half of the addresses is kept for a second zone, so that multi_az can be switched later.
@@ -58,14 +58,14 @@ resource "aws_subnet" "this" {
   vpc_id            = aws_vpc.this[0].id
   cidr_block        = cidrsubnet(var.vpc_cidr, 1, count.index)
   availability_zone = local.zones[count.index]
-  tags              = merge(var.tags, { Name = "${var.name}-${local.zones[count.index]}" })
+  tags              = merge(local.tags, { Name = "${var.name}-${local.zones[count.index]}" })
 }
 
 resource "aws_route_table" "this" {
   count = local.make_vpc ? 1 : 0
 
   vpc_id = aws_vpc.this[0].id
-  tags   = merge(var.tags, { Name = var.name })
+  tags   = merge(local.tags, { Name = var.name })
 }
 
 resource "aws_route_table_association" "this" {
@@ -83,7 +83,7 @@ resource "aws_vpc_endpoint" "gateway" {
   vpc_endpoint_type = "Gateway"
   route_table_ids   = aws_route_table.this[*].id
   policy            = jsonencode(local.endpoint_policies[each.key])
-  tags              = merge(var.tags, { Name = "${var.name}-${each.key}" })
+  tags              = merge(local.tags, { Name = "${var.name}-${each.key}" })
 }
 
 resource "aws_vpc_endpoint" "interface" {
@@ -96,7 +96,7 @@ resource "aws_vpc_endpoint" "interface" {
   subnet_ids          = aws_subnet.this[*].id
   security_group_ids  = aws_security_group.endpoints[*].id
   policy              = jsonencode(local.endpoint_policies[each.key])
-  tags                = merge(var.tags, { Name = "${var.name}-${each.key}" })
+  tags                = merge(local.tags, { Name = "${var.name}-${each.key}" })
 }
 
 locals {
@@ -118,7 +118,7 @@ resource "aws_security_group" "functions" {
   name        = "${var.name}-functions"
   description = "Router and assigner of ${var.name}"
   vpc_id      = aws_vpc.this[0].id
-  tags        = merge(var.tags, { Name = "${var.name}-functions" })
+  tags        = merge(local.tags, { Name = "${var.name}-functions" })
 }
 
 resource "aws_security_group" "endpoints" {
@@ -127,7 +127,7 @@ resource "aws_security_group" "endpoints" {
   name        = "${var.name}-endpoints"
   description = "Endpoints of AWS services for ${var.name}"
   vpc_id      = aws_vpc.this[0].id
-  tags        = merge(var.tags, { Name = "${var.name}-endpoints" })
+  tags        = merge(local.tags, { Name = "${var.name}-endpoints" })
 }
 
 resource "aws_vpc_security_group_egress_rule" "functions_to_redis" {

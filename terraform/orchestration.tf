@@ -29,7 +29,7 @@ resource "aws_cloudwatch_log_group" "state_machine" {
 
   name              = "/aws/vendedlogs/states/${var.name}-${each.key}"
   retention_in_days = var.log_retention_days
-  tags              = var.tags
+  tags              = local.tags
 }
 
 resource "aws_sfn_state_machine" "this" {
@@ -39,7 +39,7 @@ resource "aws_sfn_state_machine" "this" {
   type       = "STANDARD"
   role_arn   = aws_iam_role.state_machine[each.key].arn
   definition = templatefile("${path.module}/../statemachine/${each.key}.asl.json", merge(each.value, { partition = local.partition }))
-  tags       = var.tags
+  tags       = local.tags
 
   logging_configuration {
     log_destination        = "${aws_cloudwatch_log_group.state_machine[each.key].arn}:*"

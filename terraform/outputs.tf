@@ -70,3 +70,28 @@ output "iot_endpoint" {
   description = "Host that devices publish to."
   value       = data.aws_iot_endpoint.data.endpoint_address
 }
+
+output "post_deployment_command" {
+  description = "Sends a message as a device and says how far it came; the three files are those of the device's certificate."
+  value       = "python -m tests.post_deployment --endpoint ${data.aws_iot_endpoint.data.endpoint_address} --ca AmazonRootCA1.pem --cert device.pem.crt --key device.private.key --thing MyTestDevice1 --topic ${replace(replace(var.telemetry_topics[0].filter, "+", "MyTestDevice1"), "#", "test")} --stack ${var.name} --thingworx-url ${local.thingworx_url}"
+}
+
+output "redis_url" {
+  description = "Redis of the registry, without its password."
+  value       = local.redis_url
+}
+
+output "redis_auth_secret_arn" {
+  description = "Secret with the password of Redis; null when it needs none."
+  value       = one(local.redis_auth_secret_arns)
+}
+
+output "kms_key_arn" {
+  description = "Key of the data at rest."
+  value       = aws_kms_key.this.arn
+}
+
+output "vpc_id" {
+  description = "VPC that was made around Redis; null when none was."
+  value       = one(aws_vpc.this[*].id)
+}

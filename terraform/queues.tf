@@ -5,5 +5,5 @@ resource "aws_sqs_queue" "ingest_errors" {
   max_message_size                  = 262144
   kms_master_key_id                 = aws_kms_key.this.arn
   kms_data_key_reuse_period_seconds = 3600
-  tags                              = var.tags
+  tags                              = local.tags
 }

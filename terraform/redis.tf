@@ -22,7 +22,7 @@ resource "aws_secretsmanager_secret" "redis" {
   name_prefix = "${var.name}-redis-" # a deleted secret blocks its name for days
   description = "Password of the registry's Redis"
   kms_key_id  = aws_kms_key.this.arn
-  tags        = var.tags
+  tags        = local.tags
 }
 
 resource "aws_secretsmanager_secret_version" "redis" {
@@ -48,7 +48,7 @@ resource "aws_security_group" "redis" {
   name        = "${var.name}-redis"
   description = "Redis of ${var.name}"
   vpc_id      = local.make_vpc ? aws_vpc.this[0].id : data.aws_subnet.brought[0].vpc_id
-  tags        = merge(var.tags, { Name = "${var.name}-redis" })
+  tags        = merge(local.tags, { Name = "${var.name}-redis" })
 }
 
 resource "aws_vpc_security_group_ingress_rule" "redis_from_functions" {
@@ -68,7 +68,7 @@ resource "aws_elasticache_subnet_group" "redis" {
   name        = "${var.name}-redis"
   description = "Redis of ${var.name}"
   subnet_ids  = local.registry_vpc.subnet_ids
-  tags        = var.tags
+  tags        = local.tags
 }
 
 resource "aws_elasticache_parameter_group" "redis" {
@@ -77,7 +77,7 @@ resource "aws_elasticache_parameter_group" "redis" {
   name        = "${var.name}-valkey8"
   family      = "valkey8"
   description = "Redis of ${var.name}"
-  tags        = var.tags
+  tags        = local.tags
 
   parameter { # a full registry must refuse writes; the default drops keys, and their Things become unknown
     name  = "maxmemory-policy"
@@ -107,5 +107,5 @@ resource "aws_elasticache_replication_group" "redis" {
   auth_token                 = aws_secretsmanager_secret_version.redis[0].secret_string
   auto_minor_version_upgrade = true
   snapshot_retention_limit   = 0
-  tags                       = var.tags
+  tags                       = local.tags
 }

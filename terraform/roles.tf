@@ -225,7 +225,7 @@ resource "aws_iam_role" "function" {
 
   name               = "${var.name}-${local.region}-${each.key}"
   assume_role_policy = local.trust.function
-  tags               = var.tags
+  tags               = local.tags
 }
 
 resource "aws_iam_role_policy" "function" {
@@ -246,7 +246,7 @@ resource "aws_iam_role_policy" "function" {
 resource "aws_iam_role" "rules" {
   name               = "${var.name}-${local.region}-rules"
   assume_role_policy = local.trust.rules
-  tags               = var.tags
+  tags               = local.tags
 }
 
 resource "aws_iam_role_policy" "rules" {
@@ -274,7 +274,7 @@ resource "aws_iam_role" "state_machine" {
 
   name               = "${var.name}-${local.region}-${each.key}-machine"
   assume_role_policy = local.trust.states
-  tags               = var.tags
+  tags               = local.tags
 }
 
 resource "aws_iam_role_policy" "state_machine" {
@@ -291,7 +291,7 @@ resource "aws_iam_role_policy" "state_machine" {
 resource "aws_iam_role" "scheduler" {
   name               = "${var.name}-${local.region}-scheduler"
   assume_role_policy = local.trust.scheduler
-  tags               = var.tags
+  tags               = local.tags
 }
 
 resource "aws_iam_role_policy" "scheduler" {

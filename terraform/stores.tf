@@ -4,7 +4,7 @@ resource "aws_dynamodb_table" "control" {
   billing_mode = "PAY_PER_REQUEST"
   hash_key     = "pk"
   range_key    = "sk"
-  tags         = var.tags
+  tags         = local.tags
 
   attribute {
     name = "pk"
@@ -42,7 +42,7 @@ resource "aws_dynamodb_table" "held" {
   billing_mode = "PAY_PER_REQUEST"
   hash_key     = "pk"
   range_key    = "sk"
-  tags         = var.tags
+  tags         = local.tags
 
   attribute {
     name = "pk"

@@ -22,6 +22,17 @@ variable "thingworx_app_key_secret_arn" {
   }
 }
 
+variable "thingworx_ca_bundle" {
+  description = "Zip that holds thingworx-ca.pem, the authorities to trust when ThingWorx's certificate isn't of a public one: `zip -j ca.zip thingworx-ca.pem`. null trusts the public ones. Certificates are always verified."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.thingworx_ca_bundle == null || try(endswith(var.thingworx_ca_bundle, ".zip") && fileexists(var.thingworx_ca_bundle), false)
+    error_message = "Give the path of a zip with thingworx-ca.pem in it, made by `zip -j ca.zip thingworx-ca.pem`, or leave thingworx_ca_bundle null."
+  }
+}
+
 variable "thingworx_timeouts" {
   description = "Seconds to wait for a connection to ThingWorx and for its answer."
   type = object({
@@ -56,7 +67,7 @@ variable "property_category" {
   nullable    = false
 
   validation {
-    condition     = length(var.property_category) > 0
+    condition     = can(regex("\\S", var.property_category))
     error_message = "Name the category that the connected properties have in ThingWorx."
   }
 }
@@ -185,6 +196,18 @@ variable "name" {
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{1,22}[a-z0-9]$", var.name)) && !strcontains(var.name, "--")
     error_message = "Choose a name of 3 to 24 lower-case letters, digits and single hyphens, beginning with a letter: it becomes part of bucket names."
+  }
+}
+
+variable "environment" {
+  description = "What this stack is for; every resource carries it as the tag `environment`."
+  type        = string
+  default     = "PROD"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9 _.:/=+@-]{1,256}$", var.environment))
+    error_message = "Write environment as the value of a tag: 1 to 256 letters, digits, blanks or _.:/=+@-."
   }
 }
 
@@ -396,8 +419,8 @@ variable "held" {
   nullable = false
 
   validation {
-    condition     = alltrue([for bound in values(var.held) : bound >= 1 && floor(bound) == bound]) && var.held.days <= 365
-    error_message = "Keep held readings for 1 to 365 days; every bound is a whole number from 1 on."
+    condition     = alltrue([for bound in values(var.held) : bound >= 1 && floor(bound) == bound]) && var.held.days <= 365 && var.held.per_thing_per_day <= 1000000000 && var.held.per_day <= 1000000000000
+    error_message = "Keep held readings for 1 to 365 days, at most 1000000000 a day for one Thing and 1000000000000 in all; every bound is a whole number from 1 on."
   }
 }
 
@@ -503,6 +526,21 @@ variable "connector_timings" {
     error_message = "Give whole seconds to lifetime_seconds, heartbeat_seconds, visibility_seconds, seconds_per_execution (from 1 on) and handover_jitter_seconds (from 0 on)."
   }
   validation {
+    condition = alltrue([
+      for seconds in [
+        var.connector_timings.handover_before_end_seconds,
+        var.connector_timings.beat_seconds,
+        var.connector_timings.lease_seconds,
+        var.connector_timings.thing_retry_seconds,
+      ] : seconds > 0
+    ])
+    error_message = "Set handover_before_end_seconds, beat_seconds, lease_seconds and thing_retry_seconds to more than 0."
+  }
+  validation {
+    condition     = var.connector_timings.visibility_seconds <= 43200 && var.connector_timings.handover_jitter_seconds <= 600
+    error_message = "SQS hides a message for at most 43200 seconds (visibility_seconds), and a hand-over is spread over at most 600 (handover_jitter_seconds)."
+  }
+  validation {
     condition     = length(var.connector_timings.back_off_seconds) > 0 && alltrue([for step in var.connector_timings.back_off_seconds : step >= 1 && floor(step) == step])
     error_message = "Give at least one back-off step, in whole seconds from 1 on."
   }
@@ -543,6 +581,11 @@ variable "router_memory_mb" {
   type        = number
   default     = 768
   nullable    = false
+
+  validation {
+    condition     = var.router_memory_mb >= 128 && var.router_memory_mb <= 10240 && floor(var.router_memory_mb) == var.router_memory_mb
+    error_message = "Lambda gives a function 128 to 10240 MB, in whole ones."
+  }
 }
 
 variable "router_timeout_seconds" {
@@ -550,6 +593,11 @@ variable "router_timeout_seconds" {
   type        = number
   default     = 120
   nullable    = false
+
+  validation {
+    condition     = var.router_timeout_seconds >= 1 && var.router_timeout_seconds <= 900 && floor(var.router_timeout_seconds) == var.router_timeout_seconds
+    error_message = "Give 1 to 900 whole seconds: Lambda ends a function after 900."
+  }
 }
 
 variable "fetcher_memory_mb" {
@@ -557,6 +605,11 @@ variable "fetcher_memory_mb" {
   type        = number
   default     = 1024
   nullable    = false
+
+  validation {
+    condition     = var.fetcher_memory_mb >= 128 && var.fetcher_memory_mb <= 10240 && floor(var.fetcher_memory_mb) == var.fetcher_memory_mb
+    error_message = "Lambda gives a function 128 to 10240 MB, in whole ones."
+  }
 }
 
 variable "fetcher_timeout_seconds" {
@@ -564,6 +617,11 @@ variable "fetcher_timeout_seconds" {
   type        = number
   default     = 900
   nullable    = false
+
+  validation {
+    condition     = var.fetcher_timeout_seconds >= 1 && var.fetcher_timeout_seconds <= 900 && floor(var.fetcher_timeout_seconds) == var.fetcher_timeout_seconds
+    error_message = "Give 1 to 900 whole seconds: Lambda ends a function after 900."
+  }
 }
 
 variable "assigner_memory_mb" {
@@ -571,6 +629,11 @@ variable "assigner_memory_mb" {
   type        = number
   default     = 1024
   nullable    = false
+
+  validation {
+    condition     = var.assigner_memory_mb >= 128 && var.assigner_memory_mb <= 10240 && floor(var.assigner_memory_mb) == var.assigner_memory_mb
+    error_message = "Lambda gives a function 128 to 10240 MB, in whole ones."
+  }
 }
 
 variable "assigner_timeout_seconds" {
@@ -578,6 +641,11 @@ variable "assigner_timeout_seconds" {
   type        = number
   default     = 900
   nullable    = false
+
+  validation {
+    condition     = var.assigner_timeout_seconds >= 1 && var.assigner_timeout_seconds <= 900 && floor(var.assigner_timeout_seconds) == var.assigner_timeout_seconds
+    error_message = "Give 1 to 900 whole seconds: Lambda ends a function after 900."
+  }
 }
 
 variable "scaler_memory_mb" {
@@ -585,6 +653,11 @@ variable "scaler_memory_mb" {
   type        = number
   default     = 256
   nullable    = false
+
+  validation {
+    condition     = var.scaler_memory_mb >= 128 && var.scaler_memory_mb <= 10240 && floor(var.scaler_memory_mb) == var.scaler_memory_mb
+    error_message = "Lambda gives a function 128 to 10240 MB, in whole ones."
+  }
 }
 
 variable "scaler_timeout_seconds" {
@@ -592,6 +665,11 @@ variable "scaler_timeout_seconds" {
   type        = number
   default     = 300
   nullable    = false
+
+  validation {
+    condition     = var.scaler_timeout_seconds >= 90 && var.scaler_timeout_seconds <= 900 && floor(var.scaler_timeout_seconds) == var.scaler_timeout_seconds
+    error_message = "Give 90 to 900 whole seconds: Lambda ends a function after 900; destroying the stack takes the scaler up to a minute."
+  }
 }
 
 variable "connector_memory_mb" {
@@ -599,4 +677,9 @@ variable "connector_memory_mb" {
   type        = number
   default     = 512
   nullable    = false
+
+  validation {
+    condition     = var.connector_memory_mb >= 128 && var.connector_memory_mb <= 10240 && floor(var.connector_memory_mb) == var.connector_memory_mb
+    error_message = "Lambda gives a function 128 to 10240 MB, in whole ones."
+  }
 }

@@ -117,6 +117,37 @@ run "no_log_line_of_metrics_is_filtered_out" {
   }
 }
 
+run "an_authority_of_ones_own" {
+  command = plan
+
+  variables {
+    thingworx_ca_bundle = "tests/package/lambdas.zip" # any zip: it is only uploaded
+  }
+
+  assert {
+    condition     = aws_lambda_function.this["connector"].environment[0].variables.SSL_CERT_FILE == "/opt/thingworx-ca.pem" && aws_lambda_function.this["fetcher"].environment[0].variables.SSL_CERT_FILE == "/opt/thingworx-ca.pem"
+    error_message = "What talks to ThingWorx trusts the named authorities."
+  }
+  assert {
+    condition     = !can(aws_lambda_function.this["router"].environment[0].variables.SSL_CERT_FILE)
+    error_message = "Nothing else does."
+  }
+}
+
+run "every_resource_says_what_it_is_for" {
+  command = plan
+
+  variables {
+    environment = "TEST"
+    tags        = { team = "plant" }
+  }
+
+  assert {
+    condition     = aws_lambda_function.this["router"].tags == tomap({ environment = "TEST", team = "plant" }) && aws_kinesis_stream.ingest.tags == tomap({ environment = "TEST", team = "plant" })
+    error_message = "Tags and environment belong on every resource."
+  }
+}
+
 run "a_stream_on_demand" {
   command = plan
 

@@ -378,3 +378,103 @@ run "a_thingworx_vpc_without_security_group" {
 
   expect_failures = [var.thingworx_vpc]
 }
+
+run "a_blank_category" {
+  command = plan
+
+  variables {
+    property_category = " "
+  }
+
+  expect_failures = [var.property_category]
+}
+
+run "a_held_store_without_bounds" {
+  command = plan
+
+  variables {
+    held = { per_day = 10000000000000 }
+  }
+
+  expect_failures = [var.held]
+}
+
+run "a_beat_of_no_length" {
+  command = plan
+
+  variables {
+    connector_timings = { beat_seconds = 0 }
+  }
+
+  expect_failures = [var.connector_timings]
+}
+
+run "a_visibility_beyond_sqs" {
+  command = plan
+
+  variables {
+    connector_timings = { visibility_seconds = 43201 }
+  }
+
+  expect_failures = [var.connector_timings]
+}
+
+run "a_jitter_beyond_the_connectors_own_limit" {
+  command = plan
+
+  variables {
+    connector_timings = { handover_jitter_seconds = 601, handover_before_end_seconds = 10 }
+  }
+
+  expect_failures = [var.connector_timings]
+}
+
+run "a_memory_that_lambda_refuses" {
+  command = plan
+
+  variables {
+    connector_memory_mb = 64
+  }
+
+  expect_failures = [var.connector_memory_mb]
+}
+
+run "a_timeout_beyond_lambda" {
+  command = plan
+
+  variables {
+    fetcher_timeout_seconds = 901
+  }
+
+  expect_failures = [var.fetcher_timeout_seconds]
+}
+
+run "a_scaler_without_time_to_close_the_stack" {
+  command = plan
+
+  variables {
+    scaler_timeout_seconds = 60
+  }
+
+  expect_failures = [var.scaler_timeout_seconds]
+}
+
+run "a_ca_bundle_that_is_no_zip" {
+  command = plan
+
+  variables {
+    thingworx_ca_bundle = "tests/network.tftest.hcl"
+  }
+
+  expect_failures = [var.thingworx_ca_bundle]
+}
+
+run "an_environment_that_is_no_tag" {
+  command = plan
+
+  variables {
+    environment = "PROD;TEST"
+  }
+
+  expect_failures = [var.environment]
+}
