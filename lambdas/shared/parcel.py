@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from lambdas.shared.errors import MalformedParcel
+from lambdas.shared.errors import ConnectorError, MalformedParcel
 from lambdas.shared.shape import Shape, shape_from_pairs, to_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["MAX_BYTES", "Parcel", "Reading", "decode", "encode", "lane_of"]
+__all__ = ["MAX_BYTES", "NewerParcel", "Parcel", "Reading", "decode", "encode", "lane_of"]
 
 #: Bytes of one message, and of all messages of one SendMessageBatch call: the queues are created
 #: with this limit, and SQS bills FIFO requests in steps of 64 KiB.
@@ -25,6 +25,10 @@ MAX_BYTES = 262_144
 
 _VERSION = 1
 _U_FFFE, _U_FFFF = "\ufffe".encode(), "\uffff".encode()
+
+
+class NewerParcel(ConnectorError):  # noqa: N818 - names the thing that is in the way
+    """A parcel of a later release: not for this one to set aside, its successor reads it."""
 
 
 class Reading(NamedTuple):
@@ -83,11 +87,14 @@ def decode(body: str | bytes) -> Parcel:
     """Readings and shapes of a message.
 
     Raises:
+        NewerParcel: the message is a parcel of a later release.
         MalformedParcel: the message is no parcel of a known version.
     """
     try:
         document = orjson.loads(body)
         version = document["v"]
+        if isinstance(version, int) and version > _VERSION:
+            raise NewerParcel(f"parcel of version {version}; this release reads version {_VERSION}")
         if version != _VERSION:
             raise MalformedParcel(f"parcel of version {version!r}; this release reads version {_VERSION}")
         readings = [_reading(entry) for entry in document["readings"]]

@@ -355,6 +355,22 @@ def test_a_lane_that_fails_in_an_unforeseen_way_does_not_stop_the_others() -> No
     run(scenario)
 
 
+def test_a_parcel_of_a_later_release_stays_in_the_queue_for_a_successor() -> None:
+    async def scenario() -> None:
+        bench = Bench(
+            message("lane-0", reading("pump", 1)),
+            Message("m-2", "lane-0", '{"v": 2, "anything": []}', "receipt-m-2"),
+            message("lane-1", reading("fan", 1)),
+        )
+        bench.start()
+        await until(lambda: bench.sqs.deleted == ["m-0:fan:1"] and bench.counters["lanes_failed"] == 1)
+        await bench.end()
+        assert len(bench.sqs.hidden) == 2
+        assert not bench.transport.times("pump")
+
+    run(scenario)
+
+
 def test_a_queue_that_is_gone_ends_receiving_with_an_error() -> None:
     async def scenario() -> None:
         bench = Bench()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambdas.shared.errors import MalformedParcel
-from lambdas.shared.parcel import Parcel, Reading, decode, encode, lane_of
+from lambdas.shared.parcel import NewerParcel, Parcel, Reading, decode, encode, lane_of
 from lambdas.shared.shape import Property, Shape, shape_id
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ ROW = list(READING)
         b"\xff",
         b"[" * 5000,
         broken(v=None),
-        broken(v=2),
+        broken(v=0),
         broken(v="1"),
         broken(readings=None),
         broken(readings=5),
@@ -179,3 +179,8 @@ def test_a_thing_always_has_the_same_lane(thing: str, lanes: int) -> None:
 
 def test_the_lane_of_a_thing_never_changes_from_release_to_release() -> None:
     assert [lane_of(thing, 8) for thing in ("pump-1", "pump-2", "Pumpe-ü")] == [6, 4, 0]
+
+
+def test_a_parcel_of_a_later_release_is_told_from_a_broken_one() -> None:
+    with pytest.raises(NewerParcel, match="parcel of version 2; this release reads version 1"):
+        decode(broken(v=2, readings="in a form of its own"))
