@@ -57,10 +57,6 @@ class Calls:
         self._pending: dict[int, _Pending] = {}
         self._deadlines: Deadlines[int] = Deadlines()
 
-    def __len__(self) -> int:
-        """How many are under way."""
-        return len(self._pending)
-
     def begin(self, seconds: float, now: float, then: Callable[[int, Answer], None]) -> Ids:
         """Ids for a new request.
 

@@ -25,7 +25,7 @@ from lambdas.thingworx.alwayson.binder import Binder
 from lambdas.thingworx.alwayson.binding import BoundThing, Phase
 from lambdas.thingworx.alwayson.calls import Answer, NoAnswer
 from lambdas.thingworx.alwayson.codes import EntityType, Status, is_success
-from lambdas.thingworx.alwayson.edge import Edge, service_of, service_request
+from lambdas.thingworx.alwayson.edge import Edge, service_of
 from lambdas.thingworx.alwayson.events import Answered, Asked, Authenticated, AuthRefused, Event, Reply
 from lambdas.thingworx.alwayson.model import Auth, Ids, InfoTable, Other, Request, Response
 from lambdas.thingworx.alwayson.multipart import Reassembler, encode_message
@@ -199,21 +199,6 @@ class Session:
         """
         return self._outbox.ask(
             lambda ids: encode_update(thing, rows, ids), self._timeouts.request, self._report
-        )
-
-    def service(self, entity_type: int, entity: str, service: str, params: InfoTable | None = None) -> int:
-        """Call a service of the platform; it takes them once AUTH is answered, bound or not.
-
-        Returns:
-            The call's number: `Answered` will name it.
-
-        Raises:
-            WireError: the parameters have no form on the wire.
-        """
-        return self._outbox.ask(
-            lambda ids: encode_message(service_request(ids, entity_type, entity, service, params)),
-            self._timeouts.request,
-            self._report,
         )
 
     def answer(self, asked: Asked, reply: Reply) -> None:

@@ -247,6 +247,7 @@ def test_a_response_counts_for_the_request_with_its_endpoint_and_request_id_only
     dialogue.hear(encode_message(Response(ids._replace(request=call + 1), Status.NOT_FOUND)))
     dialogue.talk()
     assert dialogue.answer_to(call) is None
+    assert dialogue.session._outbox.calls.unmatched == 2
     dialogue.hear(encode_message(Response(ids, Status.SUCCESS)))
     dialogue.talk()
     assert dialogue.answer_to(call).status == Status.SUCCESS
@@ -422,14 +423,6 @@ def test_a_request_before_auth_is_answered_is_left_alone() -> None:
     dialogue.hear(dialogue.peer.synchronise("pump"))
     assert not dialogue.session.frames_to_send()
     assert dialogue.phase("pump") == "wanted"
-
-
-def test_services_of_the_platform_are_called_without_binding() -> None:
-    dialogue = Dialogue(Peer(identifiers={"pump": "SN-1"}))
-    dialogue.connect()
-    call = dialogue.session.service(10, "pump", "GetIdentifier")
-    dialogue.talk()
-    assert dialogue.answer_to(call).content.first("result").value == "SN-1"
 
 
 def test_a_closing_session_sends_nothing_any_more() -> None:
