@@ -105,9 +105,10 @@ class Demo:
             self._publish_test_case(fleet[0])
             self._publish_the_rest(devices.enter_context(self._sandbox.device("NobodyKnowsMe")), fleet[1])
             handed_over = self._publish_until_handed_over(fleet, first_owners)
+            connected = self._wait_for("Things", self._observer.connected, lambda count: count == THINGS)
         self._wait_for("values", self._missing, lambda missing: not missing, _ARRIVAL_SECONDS)
         self._say(f"{len(self._sent)} values were published, {len(self._missing())} have not arrived")
-        return self._checks(status, running, handed_over)
+        return self._checks(status, running, handed_over, connected)
 
     def _publish_test_case(self, device: Device) -> None:
         self._publish(device, TEST_PAYLOAD)
@@ -177,7 +178,7 @@ class Demo:
             time.sleep(0.3)
         return seen
 
-    def _checks(self, discovery: str, running: int, handed_over: int) -> list[Check]:
+    def _checks(self, discovery: str, running: int, handed_over: int, connected: int) -> list[Check]:
         slots = [slot for slot in self._observer.slots() if slot.state == "active" and slot.queue_url]
         # What ThingWorx has settled is counted a moment later: counters travel by log lines.
         self._wait_for(
@@ -203,6 +204,7 @@ class Demo:
                 _shown(TEST_PAYLOAD.values()),
                 _shown(test_values.get(name, "nothing") for name in TEST_PAYLOAD),
             ),
+            Check("Things shown as connected in ThingWorx", THINGS, connected),
             Check("slots handed over while publishing", SLOTS, handed_over),
             Check("values that did not arrive with their time", 0, len(self._missing())),
             Check("values that arrived out of order", 0, reordered),

@@ -75,6 +75,13 @@ class Observer:
                 sums.update(_metrics(event["message"]))
         return sums
 
+    def connected(self) -> int:
+        """Things that ThingWorx shows as connected."""
+        platform = self._sandbox.platform
+        with platform.lock:
+            states = [thing.values.get("isConnected") for thing in platform.things.values()]
+        return sum(state is not None and state.value is True for state in states)
+
     def writes(self) -> list[Write]:
         """Everything ThingWorx accepted, in the order it came."""
         platform = self._sandbox.platform
