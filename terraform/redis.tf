@@ -105,7 +105,6 @@ resource "aws_elasticache_replication_group" "redis" {
   at_rest_encryption_enabled = true
   kms_key_id                 = aws_kms_key.this.arn
   auth_token                 = aws_secretsmanager_secret_version.redis[0].secret_string
-  auto_minor_version_upgrade = true
   snapshot_retention_limit   = 0
   tags                       = local.tags
 }

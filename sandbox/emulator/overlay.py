@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import (
     cloudwatch_alarms,
     described_fields,
+    ec2_prefix_lists,
     iam_names,
     iam_tls,
     iot_rules,
@@ -35,6 +36,7 @@ PARTS = (
     described_fields,
     iam_names,
     iam_tls,
+    ec2_prefix_lists,
 )
 
 

@@ -115,3 +115,19 @@ def test_a_replication_group_tells_its_key_and_a_parameter_group_what_the_user_s
     )
     (group,) = client.describe_replication_groups(ReplicationGroupId=name)["ReplicationGroups"]
     assert group["KmsKeyId"] == "arn:aws:kms:us-east-1:000000000000:key/any"
+
+
+def test_a_rule_to_a_prefix_list_is_described_with_it(aws: Aws) -> None:
+    ec2 = aws("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/24")["Vpc"]["VpcId"]
+    group = ec2.create_security_group(GroupName=unique("group"), Description="any", VpcId=vpc)["GroupId"]
+    lists = ec2.describe_prefix_lists()["PrefixLists"]
+    wanted = {"PrefixListId": lists[0]["PrefixListId"], "Description": "a service"}
+    made = ec2.authorize_security_group_egress(
+        GroupId=group,
+        IpPermissions=[{"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "PrefixListIds": [wanted]}],
+    )["SecurityGroupRules"]
+    found = ec2.describe_security_group_rules(
+        SecurityGroupRuleIds=[rule["SecurityGroupRuleId"] for rule in made]
+    )["SecurityGroupRules"]
+    assert [(rule["PrefixListId"], rule["Description"]) for rule in found] == [tuple(wanted.values())]
