@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["Lease", "LeaseLost", "SlotView", "Taken"]
 
 
+#: Part of a lease that its holder leaves unused: the clock of who waits for its end may be ahead.
+CLOCK_MARGIN = 0.05
+
+
 class LeaseLost(Exception):  # noqa: N818 - a state of the world, not a programming error
     """Somebody else owns the slot now, or a newer epoch exists."""
 
@@ -118,7 +122,7 @@ class Lease:
             )
         except LeaseLost:
             return Taken.BUSY  # somebody was quicker
-        self._deadline = before + self._seconds
+        self._deadline = before + self._seconds * (1 - CLOCK_MARGIN)
         return Taken.HELD
 
     def renew(self) -> SlotView:
@@ -132,7 +136,7 @@ class Lease:
         """
         before = time.monotonic()
         view = self._update("SET #until = :until", "#owner = :me AND epoch = :epoch", ":until")
-        self._deadline = before + self._seconds
+        self._deadline = before + self._seconds * (1 - CLOCK_MARGIN)
         return view
 
     def leave(self) -> None:

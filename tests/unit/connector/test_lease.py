@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lambdas.connector import lease as lease_module
-from lambdas.connector.lease import Lease, LeaseLost, Taken
+from lambdas.connector.lease import CLOCK_MARGIN, Lease, LeaseLost, Taken
 from tests.aws_mock import CONTROL_TABLE, aws, create_control_table
 from tests.unit.connector.fakes import refused
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 SECONDS = 30.0
+USED = SECONDS * (1 - CLOCK_MARGIN)
 KEY = {"pk": {"S": "slots"}, "sk": {"S": "1"}}
 
 
@@ -114,10 +115,22 @@ def test_a_free_slot_is_taken_and_valid_for_the_lease(client: DynamoDBClient, cl
     assert not mine.valid()
     assert mine.acquire() is Taken.HELD
     assert mine.view().owner == "a"
-    clock.now += SECONDS - 0.1
+    clock.now += USED - 0.1
     assert mine.valid()
     clock.now += 0.1
     assert not mine.valid()
+
+
+def test_a_holder_stops_before_a_waiting_connector_whose_clock_is_ahead_may_begin(
+    client: DynamoDBClient, clock: Clock
+) -> None:
+    mine, other = lease(client, "a"), lease(client, "b")
+    mine.acquire()
+    clock.now += USED
+    assert not mine.valid()
+    assert other.acquire() is Taken.BUSY
+    clock.now += SECONDS - USED + 0.1
+    assert other.acquire() is Taken.HELD
 
 
 def test_a_live_lease_is_left_to_its_owner(client: DynamoDBClient, clock: Clock) -> None:
@@ -142,7 +155,7 @@ def test_an_owner_may_take_its_own_lease_again(client: DynamoDBClient, clock: Cl
     mine.acquire()
     clock.now += 10
     assert mine.acquire() is Taken.HELD
-    clock.now += SECONDS - 1
+    clock.now += USED - 1
     assert mine.valid()
 
 
@@ -243,9 +256,9 @@ def test_the_deadline_is_counted_from_before_the_call(
     began = clock.now
     getattr(mine, step)()
     assert clock.now == began + 20
-    clock.now = began + SECONDS - 0.1
+    clock.now = began + USED - 0.1
     assert mine.valid()
-    clock.now = began + SECONDS
+    clock.now = began + USED
     assert not mine.valid()
 
 
