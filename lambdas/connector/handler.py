@@ -139,13 +139,13 @@ def _transport(settings: ConnectorSettings, clients: _Clients) -> Transport:
             settings.thingworx_url, app_key, timeouts=(connect, request), connections=concurrency
         )
         return RestTransport(client, concurrency=concurrency)
-    from lambdas.thingworx.alwayson.timeouts import Timeouts  # noqa: PLC0415 - see above
+    from lambdas.thingworx.alwayson.timeouts import timeouts_from  # noqa: PLC0415 - see above
     from lambdas.thingworx.alwayson_transport import alwayson_transport  # noqa: PLC0415 - see above
 
     return alwayson_transport(
         settings.thingworx_url,
         app_key,
-        timeouts=Timeouts(connect=connect, request=request),
+        timeouts=timeouts_from(settings.alwayson_timeouts, connect=connect, request=request),
         breaker=Breaker(ControlTableBreaker(clients.dynamodb, settings.control_table)),
         honour_push_type=settings.honour_push_type == "true",
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, fields
 
-__all__ = ["Timeouts"]
+from lambdas.shared.errors import SettingError
+
+__all__ = ["Timeouts", "timeouts_from"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,3 +46,33 @@ class Timeouts:
     ping: float = 20.0
     pong: float = 10.0
     close: float = 5.0
+
+
+def timeouts_from(text: str, **defaults: float) -> Timeouts:
+    """Time-outs of a setting.
+
+    Args:
+        text: JSON object of seconds by name, such as `{"ping": 15}`; the fields of `Timeouts` are the names.
+        defaults: what to take, instead of the defaults of `Timeouts`, for names that are not given.
+
+    Raises:
+        SettingError: not such an object; what is wrong is named, and what may be given.
+    """
+    names = [entry.name for entry in fields(Timeouts)]
+    allowed = f"it must be a JSON object of seconds above 0 by name, of {', '.join(names)}"
+    try:
+        given = json.loads(text)
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        raise SettingError(f"ALWAYSON_TIMEOUTS is {text!r}; {allowed}")
+    wrong = [
+        f"{name}: {value!r}" for name, value in given.items() if name not in names or not _is_wait(value)
+    ]
+    if wrong:
+        raise SettingError(f"ALWAYSON_TIMEOUTS has {', '.join(wrong)}; {allowed}")
+    return Timeouts(**(defaults | {name: float(value) for name, value in given.items()}))
+
+
+def _is_wait(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
