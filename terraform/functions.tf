@@ -89,7 +89,9 @@ locals {
         LEASE_SECONDS               = var.connector_timings.lease_seconds
         VISIBILITY_SECONDS          = var.connector_timings.visibility_seconds
         THING_RETRY_SECONDS         = var.connector_timings.thing_retry_seconds
+        DELIVERY                    = var.delivery
         DELIVERY_CONCURRENCY        = var.delivery_concurrency
+        HONOUR_PUSH_TYPE            = var.honour_push_type
       })
     }
   }

@@ -562,6 +562,25 @@ variable "connector_reserved_concurrency" {
   }
 }
 
+variable "delivery" {
+  description = "How connectors talk to ThingWorx: `alwayson`, its protocol for devices, or `rest`, which shows no Thing as connected and takes no writes back."
+  type        = string
+  default     = "alwayson"
+  nullable    = false
+
+  validation {
+    condition     = contains(["alwayson", "rest"], var.delivery)
+    error_message = "Choose alwayson or rest."
+  }
+}
+
+variable "honour_push_type" {
+  description = "Send a property only as its remote binding asks for (always, on a change, never); false sends every value."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "delivery_concurrency" {
   description = "Writes to ThingWorx that one connector keeps in flight."
   type        = number

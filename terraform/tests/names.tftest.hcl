@@ -148,6 +148,20 @@ run "every_resource_says_what_it_is_for" {
   }
 }
 
+run "delivery_by_rest" {
+  command = plan
+
+  variables {
+    delivery         = "rest"
+    honour_push_type = false
+  }
+
+  assert {
+    condition     = aws_lambda_function.this["connector"].environment[0].variables.DELIVERY == "rest" && aws_lambda_function.this["connector"].environment[0].variables.HONOUR_PUSH_TYPE == "false"
+    error_message = "The connector reads both as words."
+  }
+}
+
 run "a_stream_on_demand" {
   command = plan
 

@@ -478,3 +478,13 @@ run "an_environment_that_is_no_tag" {
 
   expect_failures = [var.environment]
 }
+
+run "a_delivery_that_is_neither_alwayson_nor_rest" {
+  command = plan
+
+  variables {
+    delivery = "mqtt"
+  }
+
+  expect_failures = [var.delivery]
+}

@@ -79,6 +79,8 @@ def test_two_inputs_are_required() -> None:
         ("registry_cache_seconds", RouterSettings.registry_cache_seconds),
         ("delivery_concurrency", ConnectorSettings.delivery_concurrency),
         ("log_level", ConnectorSettings.log_level),
+        ("delivery", ConnectorSettings.delivery),
+        ("honour_push_type", ConnectorSettings.honour_push_type),
     ],
 )
 def test_the_module_and_the_functions_have_the_same_defaults(variable: str, setting: object) -> None:
