@@ -74,6 +74,8 @@ class Terraform:
         self._module = folder / "terraform"
         self._variables = folder / "sandbox.tfvars.json"
         self._environment = {**os.environ, **environment, "TF_IN_AUTOMATION": "1", "TF_INPUT": "0"}
+        # No look for newer releases, and no note of it in the home folder.
+        self._environment["CHECKPOINT_DISABLE"] = "1"
         for name in [name for name in self._environment if name.startswith(("TF_CLI_CONFIG", "TF_VAR_"))]:
             del self._environment[name]
 

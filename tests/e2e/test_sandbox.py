@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+import redis
 import requests
 
 from sandbox.thingworx.control import CONTROL_HEADER
@@ -89,10 +90,15 @@ class RunningSandbox:
         requests.post(url, json=rule, headers=headers, timeout=5).raise_for_status()
         return lambda: requests.delete(url, headers=headers, timeout=5).raise_for_status()
 
-    def registry(self) -> list[dict[str, Any]]:
-        """Things of the control table, which the registry is made from."""
-        scan = self.client("dynamodb").scan(TableName="sandbox-control", ConsistentRead=True)
-        return [item for item in scan["Items"] if item["pk"]["S"].startswith("thing#")]
+    def registry(self) -> dict[str, Any]:
+        """Everything in Redis, as the guide says how to reach it."""
+        found = re.search(r"Redis +(rediss://\S+)", self.guide)
+        assert found, self.guide
+        secret = self.client("secretsmanager").get_secret_value(SecretId="redis-password")
+        with redis.Redis.from_url(
+            found[1], password=secret["SecretString"], ssl_ca_certs=self.endpoints["ca_bundle"]
+        ) as client:
+            return {key.decode(): client.dump(key) for key in sorted(client.scan_iter())}
 
     def stop(self) -> None:
         """Ctrl-C."""
@@ -137,6 +143,7 @@ def test_a_refusing_platform_fails_the_run_with_its_reason_and_changes_nothing(
     sandbox: RunningSandbox, fault: dict[str, Any], reason: str
 ) -> None:
     before = sandbox.registry()
+    assert "sandbox:thing:MyTestDevice1" in before
     end_fault = sandbox.fault(fault)
     try:
         execution = sandbox.discover()
