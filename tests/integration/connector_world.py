@@ -206,7 +206,7 @@ def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _DEADLINE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.01)
+        time.sleep(0.03)
 
 
 def end(world: World, running: Running, token: str, slot: str = "1") -> None:

@@ -241,7 +241,7 @@ class Link:
         loop = asyncio.get_running_loop()
         self._used_key = key
         self._ended = loop.create_future()
-        self._failure = ThingworxUnavailable("the connector is closing the connection")
+        self._failure = ThingworxUnavailable("AUTH is not answered yet")
         tasks = {
             self._ended,
             loop.create_task(self._read(websocket)),
@@ -314,6 +314,7 @@ class Link:
                 self._begin(self._reply(event))
             case Authenticated():
                 self._authenticated = True
+                self._failure = ThingworxUnavailable("the connector is closing the connection")
                 if self._breaker is not None and self._used_key is not None:
                     self._begin(self._asked_breaker(self._breaker.accepted, self._used_key))
                 if self._opened is not None and not self._opened.done():
