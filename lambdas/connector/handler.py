@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
+from collections import Counter
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,10 +17,12 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from lambdas.connector.assigned import AssignedThings, Binds
 from lambdas.connector.breaker_store import ControlTableBreaker
 from lambdas.connector.lease import Lease
 from lambdas.connector.serve import Connector, Parts
 from lambdas.connector.token import TaskToken, TokenClosed
+from lambdas.shared.control_table import ControlTable
 from lambdas.shared.errors import ConnectorError
 from lambdas.shared.held_store import HeldStore
 from lambdas.shared.observability import logger
@@ -116,17 +119,31 @@ def _connector(event: dict[str, Any], context: LambdaContext, token: TaskToken) 
         per_thing_per_day=settings.held_per_thing_per_day,
         per_day=settings.held_per_day,
     )
+    counters: Counter[str] = Counter()
+    transport = _transport(settings, clients, counters)
     parts = Parts(
         token=token,
         lease=lease,
-        transport=_transport(settings, clients),
+        transport=transport,
         held=held,
         sqs=clients.sqs,
+        assigned=_assigned(event["slot"], transport, settings, clients),
     )
-    return Connector(event["slot"], settings, parts, context.get_remaining_time_in_millis() / 1000)
+    seconds_left = context.get_remaining_time_in_millis() / 1000
+    return Connector(event["slot"], settings, parts, seconds_left, counters)
 
 
-def _transport(settings: ConnectorSettings, clients: _Clients) -> Transport:
+def _assigned(
+    slot: str, transport: Transport, settings: ConnectorSettings, clients: _Clients
+) -> AssignedThings | None:
+    """What decides which Things are bound; None with a transport that binds nothing."""
+    if settings.bind != "always" or not isinstance(transport, Binds):
+        return None
+    table = ControlTable(settings.control_table, clients.dynamodb)
+    return AssignedThings(slot, transport, lambda: [thing.name for thing in table.things_of(slot)])
+
+
+def _transport(settings: ConnectorSettings, clients: _Clients, counters: Counter[str]) -> Transport:
     """The way to ThingWorx that the settings choose; only its libraries are loaded."""
     app_key = Secret(clients.secrets, settings.thingworx_app_key_secret_arn)
     connect, request = settings.thingworx_connect_timeout_seconds, settings.thingworx_read_timeout_seconds
@@ -148,6 +165,7 @@ def _transport(settings: ConnectorSettings, clients: _Clients) -> Transport:
         timeouts=timeouts_from(settings.alwayson_timeouts, connect=connect, request=request),
         breaker=Breaker(ControlTableBreaker(clients.dynamodb, settings.control_table)),
         honour_push_type=settings.honour_push_type == "true",
+        counters=counters,
     )
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_sqs import SQSClient
 
+    from lambdas.connector.assigned import AssignedThings
     from lambdas.connector.lease import Lease, SlotView
     from lambdas.connector.token import TaskToken
     from lambdas.shared.held_store import HeldStore
@@ -71,6 +72,7 @@ class Parts(NamedTuple):
         transport: way to ThingWorx.
         held: held store.
         sqs: boto3 SQS client.
+        assigned: keeps the slot's Things bound; None where nothing is bound.
     """
 
     token: TaskToken
@@ -78,6 +80,7 @@ class Parts(NamedTuple):
     transport: Transport
     held: HeldStore
     sqs: SQSClient
+    assigned: AssignedThings | None = None
 
 
 class Connector:
@@ -88,13 +91,21 @@ class Connector:
         settings: the function's settings.
         parts: stores and clients.
         seconds_left: time until the function is killed.
+        counters: what happened, by name; reported and cleared with each look at the lease.
     """
 
-    def __init__(self, slot: str, settings: ConnectorSettings, parts: Parts, seconds_left: float) -> None:
+    def __init__(
+        self,
+        slot: str,
+        settings: ConnectorSettings,
+        parts: Parts,
+        seconds_left: float,
+        counters: Counter[str] | None = None,
+    ) -> None:
         self._slot = slot
         self._settings = settings
         self._parts = parts
-        self._counters: Counter[str] = Counter()
+        self._counters: Counter[str] = Counter() if counters is None else counters
         self._state = State.STARTING
         self._stop = Stop()
         self._timing = plan(settings, seconds_left, time.monotonic())
@@ -208,6 +219,8 @@ class Connector:
             counters=self._counters,
         )
         tasks = [asyncio.ensure_future(self._keep_lease()), asyncio.ensure_future(self._hand_over())]
+        if self._parts.assigned is not None:
+            tasks.append(asyncio.ensure_future(self._parts.assigned.keep()))
         try:
             await drain.run()
         finally:

@@ -195,6 +195,7 @@ class ConnectorSettings(_ThingworxSettings, _HeldSettings):
 
     delivery: str = _setting("alwayson or rest", _one_of("alwayson", "rest"), "alwayson")
     honour_push_type: str = _setting("true or false", _one_of("true", "false"), "true")
+    bind: str = _setting("always", _one_of("always"), "always")
     alwayson_timeouts: str = _setting("a JSON object of seconds by name", _text, "{}")
     control_table: str = _setting("a DynamoDB table name", _text)
     handover_before_end_seconds: float = _setting("seconds above 0", _seconds, 180.0)

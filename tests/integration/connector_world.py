@@ -14,6 +14,7 @@ import trustme
 from botocore.exceptions import ClientError
 
 from lambdas.connector import handler
+from lambdas.shared.control_table import ASSIGNED, ControlTable, ThingChange, ThingRecord
 from lambdas.shared.parcel import Reading, encode, lane_of
 from lambdas.shared.shape import Property
 from sandbox.thingworx.model import remote_property
@@ -125,6 +126,7 @@ class World:
         self.states = states
         self.sqs = boto3.client("sqs")
         self.dynamodb = create_control_table()
+        self.table = ControlTable(CONTROL_TABLE, self.dynamodb)
         self.queues = {slot: self._slot(slot) for slot in ("1", "2")}
 
     def _slot(self, slot: str) -> str:
@@ -161,6 +163,14 @@ class World:
                 MessageBody=encode(readings, SHAPES).decode(),
                 MessageGroupId=f"lane-{lane}",
             )
+
+    def assign(self, *things: str, slot: str = "1") -> None:
+        """As discovery does with new Things."""
+        self.table.assign([ThingChange(None, ThingRecord(name, slot, "s", ASSIGNED, 1)) for name in things])
+
+    def forget(self, thing: str, *, slot: str = "1") -> None:
+        """As discovery does with a Thing that is gone for good."""
+        self.table.assign([ThingChange(ThingRecord(thing, slot, "s", ASSIGNED, 1), None)])
 
     def set_state(self, slot: str, state: str) -> None:
         """As an operator or the scaler does."""

@@ -85,6 +85,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def traffic(world: World) -> Iterator[Traffic]:
     """Traffic of slot 1, and a connector that serves it."""
+    world.assign(*THINGS)
     traffic = Traffic(world, "1", THINGS)
     running = world.start("t")
     yield traffic
