@@ -82,7 +82,7 @@ resource "aws_lambda_event_source_mapping" "router" {
   maximum_batching_window_in_seconds = var.router_batch_window_seconds
   parallelization_factor             = 1
   maximum_retry_attempts             = -1
-  maximum_record_age_in_seconds      = var.router_max_record_age_seconds
+  maximum_record_age_in_seconds      = local.router_max_record_age_seconds
   bisect_batch_on_function_error     = true
   function_response_types            = ["ReportBatchItemFailures"]
   tags                               = local.tags

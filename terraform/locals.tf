@@ -30,4 +30,7 @@ locals {
   # Queues of the slots are made at run time, by the scaler.
   slot_queue_name_prefix = "${var.name}-slot-"
   slot_queues_arn        = "arn:${local.partition}:sqs:${local.region}:${local.account}:${local.slot_queue_name_prefix}*.fifo"
+
+  # Lambda takes a week at most.
+  router_max_record_age_seconds = coalesce(var.router_max_record_age_seconds, min(604800, (var.kinesis_retention_hours - 2) * 3600))
 }

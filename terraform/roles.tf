@@ -35,7 +35,7 @@ locals {
 
   held_statements = [{
     Effect   = "Allow"
-    Action   = ["dynamodb:BatchWriteItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
+    Action   = ["dynamodb:BatchWriteItem", "dynamodb:UpdateItem"]
     Resource = aws_dynamodb_table.held.arn
   }]
 
@@ -45,7 +45,7 @@ locals {
     fetcher = concat(local.secret_statements.thingworx, local.vpc_statements.thingworx, [
       {
         Effect   = "Allow"
-        Action   = ["dynamodb:GetItem", "dynamodb:UpdateItem"]
+        Action   = "dynamodb:UpdateItem"
         Resource = aws_dynamodb_table.control.arn
       },
       {
@@ -59,8 +59,6 @@ locals {
         Effect = "Allow"
         Action = [
           "dynamodb:BatchGetItem",
-          "dynamodb:BatchWriteItem",
-          "dynamodb:ConditionCheckItem",
           "dynamodb:DeleteItem",
           "dynamodb:GetItem",
           "dynamodb:PutItem",
@@ -89,7 +87,7 @@ locals {
       },
       {
         Effect   = "Allow"
-        Action   = ["sqs:CreateQueue", "sqs:DeleteQueue", "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SetQueueAttributes", "sqs:TagQueue"]
+        Action   = ["sqs:CreateQueue", "sqs:DeleteQueue", "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SetQueueAttributes"]
         Resource = local.slot_queues_arn
       },
       {
@@ -144,7 +142,7 @@ locals {
       },
       {
         Effect   = "Allow"
-        Action   = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
+        Action   = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage"]
         Resource = local.slot_queues_arn
       },
       { # these take no resource (service authorization reference); the token itself is the permission

@@ -361,14 +361,14 @@ variable "router_batch_window_seconds" {
 }
 
 variable "router_max_record_age_seconds" {
-  description = "Age after which records that still can't be passed on go to the failure bucket; -1 keeps trying until the stream's retention ends."
+  description = "Age after which records that still can't be passed on go whole to the failure bucket; null is two hours before the stream would forget them."
   type        = number
-  default     = -1
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = var.router_max_record_age_seconds == -1 || (var.router_max_record_age_seconds >= 60 && var.router_max_record_age_seconds <= 604800)
-    error_message = "Set -1 (never) or 60 to 604800 seconds."
+    # A record that outlives the stream's retention leaves nothing behind.
+    condition     = var.router_max_record_age_seconds == null || try(var.router_max_record_age_seconds >= 60 && var.router_max_record_age_seconds <= min(604800, var.kinesis_retention_hours * 3600 - 3600), false)
+    error_message = "Set 60 to 604800 seconds, and at least an hour less than kinesis_retention_hours, or null: records that the stream forgets first are lost."
   }
 }
 
@@ -510,8 +510,8 @@ variable "connector_timings" {
     error_message = "One lost beat must not count as a dead connector: keep heartbeat_seconds above twice beat_seconds."
   }
   validation {
-    condition     = var.connector_timings.beat_seconds * 2 < var.connector_timings.lease_seconds
-    error_message = "One lost renewal must not end the lease: keep lease_seconds above twice beat_seconds."
+    condition     = var.connector_timings.lease_seconds >= 3
+    error_message = "A lease is renewed three times in its length: set lease_seconds to 3 or more."
   }
   validation {
     condition = alltrue([

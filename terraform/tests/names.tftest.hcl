@@ -35,8 +35,8 @@ run "defaults" {
     error_message = "One shard by default: see docs/adr/0013-one-shard.md."
   }
   assert {
-    condition     = aws_lambda_event_source_mapping.router.maximum_retry_attempts == -1 && aws_lambda_event_source_mapping.router.maximum_record_age_in_seconds == -1
-    error_message = "Neither a number of retries nor an age may discard records by default."
+    condition     = aws_lambda_event_source_mapping.router.maximum_retry_attempts == -1 && aws_lambda_event_source_mapping.router.maximum_record_age_in_seconds == 165600
+    error_message = "No number of retries may discard records, and they go to the failure bucket two hours before the stream forgets them."
   }
   assert {
     condition     = !can(aws_lambda_function.this["router"].environment[0].variables.REDIS_AUTH_SECRET_ARN)

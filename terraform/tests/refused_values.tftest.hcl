@@ -176,14 +176,25 @@ run "a_heartbeat_within_two_beats" {
   expect_failures = [var.connector_timings]
 }
 
-run "a_lease_within_two_beats" {
+run "a_lease_too_short_to_be_renewed" {
   command = plan
 
   variables {
-    connector_timings = { beat_seconds = 15 }
+    connector_timings = { lease_seconds = 2 }
   }
 
   expect_failures = [var.connector_timings]
+}
+
+run "records_older_than_the_stream_keeps_them" {
+  command = plan
+
+  variables {
+    kinesis_retention_hours       = 24
+    router_max_record_age_seconds = 86400
+  }
+
+  expect_failures = [var.router_max_record_age_seconds]
 }
 
 run "a_back_off_of_nothing" {
