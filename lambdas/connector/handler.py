@@ -29,6 +29,7 @@ from lambdas.shared.observability import logger
 from lambdas.shared.secrets import Secret
 from lambdas.shared.settings import ConnectorSettings
 from lambdas.thingworx.breaker import Breaker
+from lambdas.thingworx.certificates import read_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,6 +147,11 @@ def _assigned(
 def _transport(settings: ConnectorSettings, clients: _Clients, counters: Counter[str]) -> Transport:
     """The way to ThingWorx that the settings choose; only its libraries are loaded."""
     app_key = Secret(clients.secrets, settings.thingworx_app_key_secret_arn)
+    ca_file, client_certificate = read_certificates(
+        clients.secrets,
+        settings.thingworx_ca_secret_arn,
+        settings.thingworx_client_certificate_secret_arn,
+    )
     connect, request = settings.thingworx_connect_timeout_seconds, settings.thingworx_read_timeout_seconds
     if settings.delivery == "rest":
         from lambdas.thingworx.rest import RestClient  # noqa: PLC0415 - see above
@@ -153,7 +159,12 @@ def _transport(settings: ConnectorSettings, clients: _Clients, counters: Counter
 
         concurrency = settings.delivery_concurrency
         client = RestClient(
-            settings.thingworx_url, app_key, timeouts=(connect, request), connections=concurrency
+            settings.thingworx_url,
+            app_key,
+            timeouts=(connect, request),
+            connections=concurrency,
+            ca_file=ca_file,
+            client_certificate=client_certificate,
         )
         return RestTransport(client, concurrency=concurrency)
     from lambdas.thingworx.alwayson.timeouts import timeouts_from  # noqa: PLC0415 - see above
@@ -166,6 +177,8 @@ def _transport(settings: ConnectorSettings, clients: _Clients, counters: Counter
         breaker=Breaker(ControlTableBreaker(clients.dynamodb, settings.control_table)),
         honour_push_type=settings.honour_push_type == "true",
         counters=counters,
+        ca_file=ca_file,
+        client_certificate=client_certificate,
     )
 
 

@@ -19,6 +19,7 @@ from lambdas.shared.run_lock import RunLock
 from lambdas.shared.secrets import Secret
 from lambdas.shared.settings import FetcherSettings
 from lambdas.shared.staging import Staging
+from lambdas.thingworx.certificates import read_certificates
 from lambdas.thingworx.rest import RestClient
 
 if TYPE_CHECKING:
@@ -39,11 +40,17 @@ class _Parts(NamedTuple):
 @cache
 def _parts() -> _Parts:
     settings = FetcherSettings.from_env(os.environ)
+    secrets = boto3.client("secretsmanager")
+    ca_file, client_certificate = read_certificates(
+        secrets, settings.thingworx_ca_secret_arn, settings.thingworx_client_certificate_secret_arn
+    )
     platform = RestClient(
         settings.thingworx_url,
-        Secret(boto3.client("secretsmanager"), settings.thingworx_app_key_secret_arn),
+        Secret(secrets, settings.thingworx_app_key_secret_arn),
         timeouts=(settings.thingworx_connect_timeout_seconds, settings.thingworx_read_timeout_seconds),
         connections=settings.fetch_concurrency,
+        ca_file=ca_file,
+        client_certificate=client_certificate,
     )
     lock = RunLock(settings.control_table, boto3.client("dynamodb"))
     return _Parts(settings, lock, boto3.client("s3"), platform)

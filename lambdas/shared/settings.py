@@ -130,6 +130,10 @@ class _Settings:
 class _ThingworxSettings(_Settings):
     thingworx_url: str = _setting("https://host[:port]/Thingworx", _thingworx_url)
     thingworx_app_key_secret_arn: str = _setting("the ARN of the secret with the application key", _arn)
+    thingworx_ca_secret_arn: str | None = _setting("the ARN of the secret with the authorities", _arn, None)
+    thingworx_client_certificate_secret_arn: str | None = _setting(
+        "the ARN of the secret with the client certificate and its key", _arn, None
+    )
     thingworx_connect_timeout_seconds: float = _setting("seconds above 0", _seconds, 5.0)
     thingworx_read_timeout_seconds: float = _setting("seconds above 0", _seconds, 30.0)
 

@@ -49,10 +49,19 @@ class RestClient:
         app_key: the application key.
         timeouts: seconds to connect and seconds between two bytes of the answer.
         connections: how many calls may be under way at once.
+        ca_file: authorities to trust instead of SSL_CERT_FILE's, instead of the public ones.
+        client_certificate: PEM file with certificate and key, where the platform asks for one.
     """
 
     def __init__(
-        self, url: str, app_key: Secret, *, timeouts: tuple[float, float], connections: int = 16
+        self,
+        url: str,
+        app_key: Secret,
+        *,
+        timeouts: tuple[float, float],
+        connections: int = 16,
+        ca_file: str | None = None,
+        client_certificate: str | None = None,
     ) -> None:
         self._url = url
         self._app_key = app_key
@@ -64,6 +73,9 @@ class RestClient:
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         # OpenSSL's own variable, which requests alone does not read: a private authority's bundle.
         self._session.verify = os.environ.get("SSL_CERT_FILE") or True
+        # With each call: the variables that requests does read would overrule the session's own.
+        self._ca_file = ca_file
+        self._session.cert = client_certificate
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections)
         self._session.mount("https://", adapter)
         self._session.headers.update(_HEADERS)
@@ -118,6 +130,7 @@ class RestClient:
                 f"{self._url}/{path}",
                 data=body,
                 headers={"appKey": key},
+                verify=self._ca_file,
                 timeout=self._timeouts,
                 allow_redirects=False,
             )
