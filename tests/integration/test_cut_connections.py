@@ -52,7 +52,9 @@ HALF_OPEN_UNANSWERED: dict[str, Any] = {"freeze": True, "when": "after"}
 ANSWERED: dict[str, Any] = {"drop": True, "when": "answered"}
 IN = [BEFORE, UNANSWERED, MID_FRAME, HALF_OPEN]
 PUSH_WAYS = [*IN, HALF_OPEN_UNANSWERED, ANSWERED]
-OUT = [BEFORE, ANSWERED, {"cut": True}, HALF_OPEN]
+#: A platform that takes its time to synchronise loses what is pushed meanwhile.
+SLOW: dict[str, Any] = {"delay_ms": 400}
+OUT = [BEFORE, ANSWERED, {"cut": True}, HALF_OPEN, SLOW]
 
 #: Kind of message -> which requests, synchronisation, ways to break; the connection before it is dropped.
 SESSION: dict[str, tuple[dict[str, Any], str, list[dict[str, Any]]]] = {
