@@ -4,9 +4,16 @@ locals {
     { for arn in local.redis_auth_secret_arns : "REDIS_AUTH_SECRET_ARN" => arn },
   )
 
-  thingworx_environment = merge(var.thingworx_ca_bundle == null ? {} : { SSL_CERT_FILE = "/opt/thingworx-ca.pem" }, {
+  thingworx_secrets = {
+    for variable, arn in {
+      THINGWORX_APP_KEY_SECRET_ARN            = var.thingworx_app_key_secret_arn
+      THINGWORX_CA_SECRET_ARN                 = var.thingworx_ca_secret_arn
+      THINGWORX_CLIENT_CERTIFICATE_SECRET_ARN = var.thingworx_client_certificate_secret_arn
+    } : variable => arn if arn != null
+  }
+
+  thingworx_environment = merge(local.thingworx_secrets, {
     THINGWORX_URL                     = local.thingworx_url
-    THINGWORX_APP_KEY_SECRET_ARN      = var.thingworx_app_key_secret_arn
     THINGWORX_CONNECT_TIMEOUT_SECONDS = var.thingworx_timeouts.connect_seconds
     THINGWORX_READ_TIMEOUT_SECONDS    = var.thingworx_timeouts.read_seconds
   })
@@ -92,6 +99,7 @@ locals {
         DELIVERY                    = var.delivery
         DELIVERY_CONCURRENCY        = var.delivery_concurrency
         HONOUR_PUSH_TYPE            = var.honour_push_type
+        ALWAYSON_TIMEOUTS           = jsonencode(var.alwayson_timeouts)
       })
     }
   }
@@ -104,15 +112,6 @@ resource "aws_lambda_layer_version" "dependencies" {
   source_code_hash         = filebase64sha256("${local.package_dir}/layer-${var.architecture}.zip")
   compatible_runtimes      = [var.python_runtime]
   compatible_architectures = [var.architecture]
-}
-
-resource "aws_lambda_layer_version" "thingworx_ca" {
-  count = var.thingworx_ca_bundle == null ? 0 : 1
-
-  layer_name       = "${var.name}-thingworx-ca"
-  description      = "Authorities that ThingWorx's certificate is verified by"
-  filename         = var.thingworx_ca_bundle
-  source_code_hash = filebase64sha256(var.thingworx_ca_bundle)
 }
 
 # Made here and not by the functions, so that they expire and `destroy` removes them for good.
@@ -135,7 +134,7 @@ resource "aws_lambda_function" "this" {
   handler                        = "lambdas.${each.key}.handler.handle"
   filename                       = "${local.package_dir}/lambdas.zip"
   source_code_hash               = filebase64sha256("${local.package_dir}/lambdas.zip")
-  layers                         = concat([aws_lambda_layer_version.dependencies.arn], contains(["fetcher", "connector"], each.key) ? aws_lambda_layer_version.thingworx_ca[*].arn : [])
+  layers                         = [aws_lambda_layer_version.dependencies.arn]
   memory_size                    = each.value.memory
   timeout                        = each.value.timeout
   reserved_concurrent_executions = each.value.concurrency

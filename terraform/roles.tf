@@ -1,6 +1,6 @@
 locals {
   secret_statements = {
-    for name, arns in { thingworx = [var.thingworx_app_key_secret_arn], redis = local.redis_auth_secret_arns } : name => flatten([
+    for name, arns in { thingworx = values(local.thingworx_secrets), redis = local.redis_auth_secret_arns } : name => flatten([
       for arn in arns : [
         {
           Effect   = "Allow"

@@ -22,14 +22,25 @@ variable "thingworx_app_key_secret_arn" {
   }
 }
 
-variable "thingworx_ca_bundle" {
-  description = "Zip that holds thingworx-ca.pem, the authorities to trust when ThingWorx's certificate isn't of a public one: `zip -j ca.zip thingworx-ca.pem`. null trusts the public ones. Certificates are always verified."
+variable "thingworx_ca_secret_arn" {
+  description = "ARN of the Secrets Manager secret whose text is the authorities (PEM) to trust when ThingWorx's certificate isn't of a public one; null trusts the public ones. Certificates are always verified."
   type        = string
   default     = null
 
   validation {
-    condition     = var.thingworx_ca_bundle == null || try(endswith(var.thingworx_ca_bundle, ".zip") && fileexists(var.thingworx_ca_bundle), false)
-    error_message = "Give the path of a zip with thingworx-ca.pem in it, made by `zip -j ca.zip thingworx-ca.pem`, or leave thingworx_ca_bundle null."
+    condition     = var.thingworx_ca_secret_arn == null || can(regex("^arn:[^:]+:secretsmanager:[^:]+:[0-9]{12}:secret:.+$", var.thingworx_ca_secret_arn))
+    error_message = "Give the ARN of the secret (arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX) whose text is the PEM of the authorities, not its name and not the text itself."
+  }
+}
+
+variable "thingworx_client_certificate_secret_arn" {
+  description = "ARN of the Secrets Manager secret whose text is the client certificate and its private key (PEM) that ThingWorx asks for; null shows none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.thingworx_client_certificate_secret_arn == null || can(regex("^arn:[^:]+:secretsmanager:[^:]+:[0-9]{12}:secret:.+$", var.thingworx_client_certificate_secret_arn))
+    error_message = "Give the ARN of the secret (arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX) whose text is the PEM of the certificate and its key, not its name and not the text itself."
   }
 }
 
@@ -571,6 +582,18 @@ variable "delivery" {
   validation {
     condition     = contains(["alwayson", "rest"], var.delivery)
     error_message = "Choose alwayson or rest."
+  }
+}
+
+variable "alwayson_timeouts" {
+  description = "Time-outs of the AlwaysOn session in seconds, by name: auth, bind, request, sync, ready, ping, pong and more, see docs/reference/alwayson-session.md. Those not named keep their defaults."
+  type        = map(number)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for seconds in values(var.alwayson_timeouts) : seconds > 0])
+    error_message = "Set each of alwayson_timeouts to more than 0 seconds."
   }
 }
 

@@ -117,20 +117,30 @@ run "no_log_line_of_metrics_is_filtered_out" {
   }
 }
 
-run "an_authority_of_ones_own" {
+run "an_authority_and_a_client_certificate_of_ones_own" {
   command = plan
 
   variables {
-    thingworx_ca_bundle = "tests/package/lambdas.zip" # any zip: it is only uploaded
+    thingworx_ca_secret_arn                 = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:ca-AbCdEf"
+    thingworx_client_certificate_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:client-AbCdEf"
+    alwayson_timeouts                       = { ping = 15 }
   }
 
   assert {
-    condition     = aws_lambda_function.this["connector"].environment[0].variables.SSL_CERT_FILE == "/opt/thingworx-ca.pem" && aws_lambda_function.this["fetcher"].environment[0].variables.SSL_CERT_FILE == "/opt/thingworx-ca.pem"
-    error_message = "What talks to ThingWorx trusts the named authorities."
+    condition     = alltrue([for part in ["connector", "fetcher"] : endswith(aws_lambda_function.this[part].environment[0].variables.THINGWORX_CA_SECRET_ARN, "ca-AbCdEf") && endswith(aws_lambda_function.this[part].environment[0].variables.THINGWORX_CLIENT_CERTIFICATE_SECRET_ARN, "client-AbCdEf")])
+    error_message = "What talks to ThingWorx is told of both secrets."
   }
   assert {
-    condition     = !can(aws_lambda_function.this["router"].environment[0].variables.SSL_CERT_FILE)
+    condition     = alltrue([for secret in ["app-key", "ca-AbCdEf", "client-AbCdEf"] : anytrue([for statement in local.secret_statements.thingworx : strcontains(statement.Resource, "secret:${secret}")])])
+    error_message = "What talks to ThingWorx may read both secrets."
+  }
+  assert {
+    condition     = !can(aws_lambda_function.this["router"].environment[0].variables.THINGWORX_CA_SECRET_ARN)
     error_message = "Nothing else does."
+  }
+  assert {
+    condition     = aws_lambda_function.this["connector"].environment[0].variables.ALWAYSON_TIMEOUTS == "{\"ping\":15}"
+    error_message = "The connector gets the time-outs that were named."
   }
 }
 

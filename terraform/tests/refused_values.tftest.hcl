@@ -470,14 +470,14 @@ run "a_scaler_without_time_to_close_the_stack" {
   expect_failures = [var.scaler_timeout_seconds]
 }
 
-run "a_ca_bundle_that_is_no_zip" {
+run "authorities_that_are_no_secret" {
   command = plan
 
   variables {
-    thingworx_ca_bundle = "tests/network.tftest.hcl"
+    thingworx_ca_secret_arn = "ca.pem"
   }
 
-  expect_failures = [var.thingworx_ca_bundle]
+  expect_failures = [var.thingworx_ca_secret_arn]
 }
 
 run "an_environment_that_is_no_tag" {
