@@ -44,13 +44,22 @@ class AssignedThings:
         slot: slot id, for logs.
         transport: binds.
         names: reads the names of the slot's Things; blocks.
+        last_run: reads the name of the last discovery run that ended, or None; blocks.
     """
 
-    def __init__(self, slot: str, transport: Binds, names: Callable[[], Iterable[str]]) -> None:
+    def __init__(
+        self,
+        slot: str,
+        transport: Binds,
+        names: Callable[[], Iterable[str]],
+        last_run: Callable[[], str | None],
+    ) -> None:
         self._slot = slot
         self._transport = transport
         self._names = names
+        self._last_run = last_run
         self._bound: frozenset[str] = frozenset()
+        self._run: str | None = None
 
     async def keep(self) -> None:
         """Bind the slot's Things, and follow each change until cancelled."""
@@ -64,18 +73,18 @@ class AssignedThings:
 
     async def _look(self) -> None:
         try:
+            run = await asyncio.to_thread(self._last_run)
             now = frozenset(await asyncio.to_thread(self._names))
         except Exception as error:  # noqa: BLE001 - whatever it was: readings bind their Things all the same
             logger.warning("the slot's Things can't be read", slot=self._slot, reason=str(error))
             return
         before, self._bound = self._bound, now
-        if now == before:
-            return
         self._transport.bind(sorted(now - before))
         self._transport.unbind(sorted(before - now))
-        if before:
-            # A discovery run has been here: what the platform refused may have been put right with it.
+        if run and run != self._run:
+            # What the platform refused may have been put right before somebody started this run.
             self._transport.retry_parked()
+            self._run = run
 
     async def _tell(self) -> None:
         """Once a connector: how many Things are shown as connected, and why the others are not."""

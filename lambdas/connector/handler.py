@@ -26,6 +26,7 @@ from lambdas.shared.control_table import ControlTable
 from lambdas.shared.errors import ConnectorError
 from lambdas.shared.held_store import HeldStore
 from lambdas.shared.observability import logger
+from lambdas.shared.run_lock import RunLock
 from lambdas.shared.secrets import Secret
 from lambdas.shared.settings import ConnectorSettings
 from lambdas.thingworx.breaker import Breaker
@@ -141,7 +142,10 @@ def _assigned(
     if settings.bind != "always" or not isinstance(transport, Binds):
         return None
     table = ControlTable(settings.control_table, clients.dynamodb)
-    return AssignedThings(slot, transport, lambda: [thing.name for thing in table.things_of(slot)])
+    lock = RunLock(settings.control_table, clients.dynamodb)
+    return AssignedThings(
+        slot, transport, lambda: [thing.name for thing in table.things_of(slot)], lock.last_ended
+    )
 
 
 def _transport(settings: ConnectorSettings, clients: _Clients, counters: Counter[str]) -> Transport:

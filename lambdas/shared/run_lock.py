@@ -100,6 +100,12 @@ class RunLock:
             raise Conflict(f"run {run} has lost the run lock; another run carries on")
         return bool(held.get("again", False))
 
+    def last_ended(self) -> str | None:
+        """Name of the last run, once it has ended; None while one runs or none ever ran."""
+        answer = self._client.get_item(TableName=self._table, Key=_KEY, ConsistentRead=True)
+        lock = from_item(answer.get("Item", {}))
+        return lock["owner"] if lock and not lock["until"] else None
+
     def _update(self, update: str, condition: str, values: dict[str, Any]) -> dict[str, Any] | None:
         """The lock after the update, or None when the condition didn't hold."""
         used = f"{update} {condition}"

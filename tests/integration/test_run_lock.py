@@ -43,6 +43,16 @@ def test_a_run_nobody_waited_for_ends_without_another(lock: RunLock) -> None:
     assert lock.end("a") is False
 
 
+def test_the_last_run_is_known_by_its_name_once_it_has_ended(lock: RunLock) -> None:
+    assert lock.last_ended() is None
+    lock.begin("a", LEASE, NOW)
+    assert lock.last_ended() is None
+    lock.end("a")
+    assert lock.last_ended() == "a"
+    lock.begin("b", LEASE, NOW)
+    assert lock.last_ended() is None
+
+
 def test_ending_twice_gives_the_same_answer_twice(lock: RunLock) -> None:
     lock.begin("a", LEASE, NOW)
     lock.begin("b", LEASE, NOW)

@@ -28,6 +28,8 @@ __all__ = ["Binder"]
 #: BIND messages under way at once: each holds up to a frame full of names.
 _BINDS_AT_ONCE = 8
 _MOST_DOUBLINGS = 16
+_CONFLICT_TRIES = 12
+_CONFLICT_MOST_SECONDS = 8.0
 #: The platform is busy or away, which says nothing about the Thing that was asked for.
 _PASSING = frozenset(
     {Status.REQUEST_TIMEOUT, Status.BAD_GATEWAY, Status.SERVICE_UNAVAILABLE, Status.GATEWAY_TIMEOUT}
@@ -230,20 +232,25 @@ class Binder:
     def _park(self, thing: BoundThing, refusal: Answer) -> None:
         thing.status = refusal.status if isinstance(refusal, Response) else 0
         thing.reason = explained(refusal)
-        doublings = min(thing.refusals, _MOST_DOUBLINGS)
-        thing.refusals += 1
         thing.overdue = False
         self.bindings.unidentify(thing)
         self.bindings.enter(thing, Phase.PARKED)
         self._sync.discard(thing)
         # Up to a tenth longer, so that many that were refused together don't come back together.
-        conflict = thing.status == Status.CONFLICT
-        first = self._timeouts.conflict_first if conflict else self._timeouts.park_first
-        delay = first * 2**doublings * (1 + self._jitter() / 10)
+        delay = self._pause(thing) * (1 + self._jitter() / 10)
         self._retry.set(thing, self._outbox.now() + min(delay, self._timeouts.park_most))
+        thing.refusals += 1
         self._counters["alwayson_parked"] += 1
         logger.warning("Thing parked", thing=thing.name, reason=thing.reason)
         self._outbox.events.append(ThingParked(thing.name, thing.status, thing.reason))
+
+    def _pause(self, thing: BoundThing) -> float:
+        refusals, waits = thing.refusals, self._timeouts
+        if thing.status == Status.CONFLICT and refusals < _CONFLICT_TRIES:
+            # The platform keeps what a crashed connection had bound for a minute at most: the tries of
+            # that minute are never far apart.
+            return min(waits.conflict_first * 2.0**refusals, _CONFLICT_MOST_SECONDS)
+        return waits.park_first * 2.0 ** min(refusals, _MOST_DOUBLINGS)
 
     def _unpark(self, thing: BoundThing) -> None:
         self._retry.discard(thing)

@@ -51,6 +51,7 @@ class Table:
         self.names = set(names)
         self.failures = failures
         self.reads = 0
+        self.run: str | None = "run-1"
 
     def __call__(self) -> list[str]:
         self.reads += 1
@@ -74,7 +75,9 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 @contextlib.asynccontextmanager
 async def kept(binder: FakeBinder, table: Table) -> Any:
-    task = asyncio.get_running_loop().create_task(AssignedThings("1", binder, table).keep())
+    task = asyncio.get_running_loop().create_task(
+        AssignedThings("1", binder, table, lambda: table.run).keep()
+    )
     async with asyncio.timeout(10):
         try:
             yield
@@ -94,17 +97,20 @@ def test_new_things_are_bound_and_vanished_ones_unbound() -> None:
     asyncio.run(scenario())
 
 
-def test_parked_things_are_tried_again_when_the_assignment_has_changed_and_only_then() -> None:
+def test_parked_things_are_tried_again_after_each_discovery_run_and_only_then() -> None:
     async def scenario() -> None:
         binder, table = FakeBinder(), Table("a")
         async with kept(binder, table):
             await until(lambda: table.reads > 3)
-            assert binder.calls == []
-            table.names = {"a", "b"}
-            await until(lambda: bool(binder.calls))
+            assert len(binder.calls) == 1
+            table.run = None  # the next one is under way
+            await until(lambda: table.reads > 6)
+            assert len(binder.calls) == 1
+            table.names, table.run = {"a", "b"}, "run-2"
+            await until(lambda: len(binder.calls) > 1)
             reads = table.reads
             await until(lambda: table.reads > reads + 3)
-            assert binder.calls == [("retry_parked", ["a", "b"])]
+            assert binder.calls[1:] == [("retry_parked", ["a", "b"])]
 
     asyncio.run(scenario())
 

@@ -237,3 +237,18 @@ def test_a_thing_that_another_connection_has_is_tried_again_soon() -> None:
     dialogue.peer.taken.clear()
     dialogue.wait(2.1)
     assert ready(dialogue) == {"pump"}
+
+
+def test_while_a_platform_may_keep_what_a_crashed_connection_had_the_tries_stay_close() -> None:
+    dialogue = Dialogue(Peer(taken={"pump"}))
+    dialogue.session.bind(["pump"])
+    dialogue.connect()
+    pauses, before = [], dialogue.time
+    end = dialogue.time + 70
+    while dialogue.time < end:
+        tries = len(dialogue.peer.binds())
+        while len(dialogue.peer.binds()) == tries:
+            dialogue.wait(0.1)
+        pauses.append(dialogue.time - before)
+        before = dialogue.time
+    assert max(pauses) < 9
