@@ -76,7 +76,8 @@ class Link:
     @property
     def _congested(self) -> bool:
         """Whether the client doesn't read what it asks for."""
-        return self._transport.get_write_buffer_size() > _UNSENT_LIMIT and not self._transport.is_closing()
+        # In this order: a TLS transport that has closed no longer knows its buffer.
+        return not self._transport.is_closing() and self._transport.get_write_buffer_size() > _UNSENT_LIMIT
 
     async def receive(self) -> tuple[WSMsgType, bytes] | None:
         """The next binary message, ping or pong; None at the end. Texts are for tunnels, and passed over.
