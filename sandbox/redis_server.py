@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import threading
 from typing import TYPE_CHECKING, Self
@@ -19,9 +20,23 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-__all__ = ["RedisServer"]
+__all__ = ["RedisServer", "valkey_server"]
 
 _CHUNK = 65_536
+
+
+def valkey_server(
+    data_dir: Path | None = None, config: dict[str, str] | None = None, *, persist: bool = False
+) -> ValkeyServer:
+    """A server, not started yet, on a port that the system chose.
+
+    The package's own search begins at the same port in every process, so that two which start at the
+    same time would share one server.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return ValkeyServer(port=port, data_dir=data_dir, persist=persist, config=config)
 
 
 class RedisServer:
@@ -35,11 +50,7 @@ class RedisServer:
 
     def __init__(self, folder: Path, password: str, context: ssl.SSLContext) -> None:
         self._context = context
-        self._server = ValkeyServer(
-            data_dir=folder,
-            persist=True,
-            config={"maxmemory-policy": "noeviction"},
-        )
+        self._server = valkey_server(folder, {"maxmemory-policy": "noeviction"}, persist=True)
         self._password = password
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="redis-tls", daemon=True)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lambdas.router.router import Outcome, Router
 from lambdas.router.routes import Routes
-from lambdas.router.send import Sender
 from lambdas.shared.errors import RegistryUnavailable
 from lambdas.shared.held_store import HeldStore
 from lambdas.shared.observability import count, logger
+from lambdas.shared.send import Sender
 from lambdas.shared.settings import RouterSettings
 
 if TYPE_CHECKING:

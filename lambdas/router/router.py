@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lambdas.router.convert import Converted, convert_payload
 from lambdas.router.envelope import Presence, RejectedRecord, Telemetry, read_record, rejected_record
-from lambdas.router.pack import Routed, pack
 from lambdas.shared.chunks import chunks
+from lambdas.shared.convert import Converted, convert_payload
 from lambdas.shared.errors import RegistryUnavailable
 from lambdas.shared.held_store import HeldReading, HeldStoreUnavailable
+from lambdas.shared.pack import Routed, pack
 from lambdas.shared.parcel import Reading, lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Protocol
 
-    from lambdas.router.pack import Chunk
     from lambdas.router.routes import Destination, Routes
-    from lambdas.router.send import Sent
+    from lambdas.shared.pack import Chunk
+    from lambdas.shared.send import Sent
     from lambdas.shared.shape import Shape
 
     class ChunkSender(Protocol):
-        """What is needed of `lambdas.router.send.Sender`."""
+        """What is needed of `lambdas.shared.send.Sender`."""
 
         def send(
             self, chunks: Sequence[Chunk], queue_urls: Mapping[str, str], may_go_on: Callable[[], bool]

@@ -17,7 +17,7 @@ from lambdas.shared.shape import Shape, shape_from_pairs, to_pairs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["MAX_BYTES", "NewerParcel", "Parcel", "Reading", "decode", "encode", "lane_of"]
+__all__ = ["MAX_BYTES", "NewerParcel", "Parcel", "PresenceChange", "Reading", "decode", "encode", "lane_of"]
 
 #: Bytes of one message, and of all messages of one SendMessageBatch call: the queues are created
 #: with this limit, and SQS bills FIFO requests in steps of 64 KiB.
@@ -49,11 +49,41 @@ class Reading(NamedTuple):
     values: Mapping[str, Any]
 
 
+class PresenceChange(NamedTuple):
+    """AWS IoT said that the client which speaks for a Thing connected or disconnected.
+
+    Attributes:
+        thing: Thing name.
+        connected: false when it disconnected.
+        time: the event's `timestamp`, milliseconds since 1970, UTC.
+        version: the event's `versionNumber`; it grows with each connection of the client, and begins
+            again at 0 after the client was away for long.
+        client: MQTT client id; another than the Thing's name when a gateway speaks for it.
+        id: id of the record, as a reading's.
+    """
+
+    thing: str
+    connected: bool
+    time: int
+    version: int
+    client: str
+    id: str
+
+
 class Parcel(NamedTuple):
-    """What `decode` found in a message."""
+    """What `decode` found in a message.
+
+    Attributes:
+        readings: in the order in which they must be delivered.
+        shapes: shape id -> the properties used in this parcel.
+        presence: in the order in which they came.
+        replay: name of the replay that sent this parcel again; empty for a parcel of the router.
+    """
 
     readings: list[Reading]
     shapes: dict[str, Shape]
+    presence: tuple[PresenceChange, ...] = ()
+    replay: str = ""
 
 
 def lane_of(thing: str, lanes: int) -> int:
@@ -61,23 +91,35 @@ def lane_of(thing: str, lanes: int) -> int:
     return zlib.crc32(thing.encode()) % lanes
 
 
-def encode(readings: Sequence[Reading], shapes: Mapping[str, Shape]) -> bytes:
-    """Body of the message for `readings`, which must all be of one lane.
+def encode(
+    readings: Sequence[Reading],
+    shapes: Mapping[str, Shape],
+    presence: Sequence[PresenceChange] = (),
+    replay: str = "",
+) -> bytes:
+    """Body of the message for readings and presence, which must all be of one lane.
 
     Args:
         readings: in the order in which they must be delivered.
         shapes: at least the shapes that `readings` name; only their used properties are sent.
+        presence: in the order in which they came.
+        replay: name of the replay that sends readings again: it makes the body another one than the
+            first time, so that SQS takes it.
     """
     used: dict[str, set[str]] = {}
     for reading in readings:
         used.setdefault(reading.shape, set()).update(reading.values)
-    body = {
+    body: dict[str, Any] = {
         "v": _VERSION,
         "shapes": {
             shape: to_pairs({name: shapes[shape][name] for name in names}) for shape, names in used.items()
         },
         "readings": [list(reading) for reading in readings],
     }
+    if presence:
+        body["presence"] = [list(change) for change in presence]
+    if replay:
+        body["replay"] = replay
     text = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
     # JSON may hold these two characters as they are; SQS refuses a message that does.
     return text.replace(_U_FFFE, b"\\ufffe").replace(_U_FFFF, b"\\uffff")
@@ -85,6 +127,8 @@ def encode(readings: Sequence[Reading], shapes: Mapping[str, Shape]) -> bytes:
 
 def decode(body: str | bytes) -> Parcel:
     """Readings and shapes of a message.
+
+    Keys that this release doesn't know are left alone: a later one may add some without a new version.
 
     Raises:
         NewerParcel: the message is a parcel of a later release.
@@ -102,9 +146,11 @@ def decode(body: str | bytes) -> Parcel:
             name: shape_from_pairs(pairs) for name, pairs in document["shapes"].items()
         }
         _check_explained(readings, shapes)
+        presence = tuple(_presence(entry) for entry in document.get("presence", ()))
+        replay = _name(document.get("replay", ""))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MalformedParcel(f"not a parcel: {type(error).__name__}: {error}") from error
-    return Parcel(readings, shapes)
+    return Parcel(readings, shapes, presence, replay)
 
 
 def _reading(entry: Any) -> Reading:
@@ -119,6 +165,27 @@ def _reading(entry: Any) -> Reading:
     if not well_formed:
         raise TypeError("a reading is [thing, time, id, shape, values]")
     return Reading(thing, time, reading_id, shape, values)
+
+
+def _presence(entry: Any) -> PresenceChange:
+    thing, connected, time, version, client, record = entry
+    well_formed = (
+        isinstance(thing, str)
+        and isinstance(connected, bool)
+        and isinstance(time, int)
+        and isinstance(version, int)
+        and isinstance(client, str)
+        and isinstance(record, str)
+    )
+    if not well_formed:
+        raise TypeError("a presence change is [thing, connected, time, version, client, id]")
+    return PresenceChange(thing, connected, time, version, client, record)
+
+
+def _name(text: Any) -> str:
+    if not isinstance(text, str):
+        raise TypeError("a name is text")
+    return text
 
 
 def _check_explained(readings: Iterable[Reading], shapes: Mapping[str, Shape]) -> None:

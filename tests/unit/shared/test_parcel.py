@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambdas.shared.errors import MalformedParcel
-from lambdas.shared.parcel import NewerParcel, Parcel, Reading, decode, encode, lane_of
+from lambdas.shared.parcel import NewerParcel, Parcel, PresenceChange, Reading, decode, encode, lane_of
 from lambdas.shared.shape import Property, Shape, shape_id
 
 if TYPE_CHECKING:
@@ -59,6 +59,52 @@ def test_what_is_read_is_what_was_written(parcel: tuple[list[Reading], dict[str,
     for reading in decoded.readings:
         for name in reading.values:
             assert decoded.shapes[reading.shape][name] == known[reading.shape][name]
+
+
+@given(
+    parcels(),
+    st.lists(
+        st.builds(
+            PresenceChange,
+            names,
+            st.booleans(),
+            st.integers(0, 9_999_999_999_999),
+            st.integers(0, 2**31),
+            names,
+            names,
+        ),
+        max_size=3,
+    ),
+    st.text(max_size=5),
+)
+def test_presence_and_the_replays_name_come_through(
+    parcel: tuple[list[Reading], dict[str, Shape]], presence: list[PresenceChange], replay: str
+) -> None:
+    readings, known = parcel
+    decoded = decode(encode(readings, known, presence, replay))
+    assert decoded.presence == tuple(presence)
+    assert decoded.replay == replay
+    assert decoded.readings == readings
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"presence": [["pump-1", 1, 0, 0, "pump-1", "0:1:0"]]},
+        {"presence": [["pump-1", True, 0, 0, "pump-1"]]},
+        {"presence": 3},
+        {"replay": 3},
+    ],
+)
+def test_presence_and_replay_of_another_form_make_it_no_parcel(extra: dict[str, Any]) -> None:
+    document = orjson.loads(encode([READING], {PUMP_ID: PUMP}))
+    with pytest.raises(MalformedParcel):
+        decode(orjson.dumps(document | extra))
+
+
+def test_keys_of_a_later_release_are_left_alone() -> None:
+    document = orjson.loads(encode([READING], {PUMP_ID: PUMP}))
+    assert decode(orjson.dumps(document | {"later": 1})).readings == [READING]
 
 
 @given(parcels())

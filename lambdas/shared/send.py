@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_sqs import SQSClient
 
-    from lambdas.router.pack import Chunk
+    from lambdas.shared.pack import Chunk
 
 __all__ = ["Sender", "Sent"]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lambdas.router.pack import Packed, Routed, pack
+from lambdas.shared.pack import Packed, Routed, pack
 from lambdas.shared.parcel import MAX_BYTES, Reading, decode, lane_of
 from lambdas.shared.shape import Property, Shape, shape_id
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambdas.router.convert import convert_payload
+from lambdas.shared.convert import convert_payload
 from lambdas.shared.shape import Property
 
 SHAPE = {

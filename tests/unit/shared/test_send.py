@@ -10,9 +10,9 @@ from botocore.exceptions import ReadTimeoutError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lambdas.router.pack import Chunk
-from lambdas.router.send import Sender, Sent
+from lambdas.shared.pack import Chunk
 from lambdas.shared.parcel import MAX_BYTES
+from lambdas.shared.send import Sender, Sent
 from tests.unit.router.fakes import FakeSqs, client_error, queue_url
 
 if TYPE_CHECKING:
