@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from http.cookiejar import DefaultCookiePolicy
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote, urlsplit
 
 import orjson
 import requests
+import urllib3
 from botocore.exceptions import BotoCoreError, ClientError
 from requests.adapters import HTTPAdapter
 
@@ -24,6 +24,8 @@ from lambdas.shared.errors import ThingworxCallFailed, ThingworxRefused, Thingwo
 from lambdas.thingworx.infotable import InfoTable
 
 if TYPE_CHECKING:
+    from urllib3.connectionpool import ConnectionPool, HTTPConnectionPool
+
     from lambdas.shared.secrets import Secret
 
 __all__ = ["RestClient"]
@@ -35,6 +37,7 @@ _KEY = re.compile(r"[!-~]+")  # what a header can carry without being folded or 
 _MARKUP = re.compile(r"<(script|style).*?</\1>|<[^>]+>", re.DOTALL | re.IGNORECASE)
 _HEADERS = {
     "Accept": "application/json",
+    "Accept-Encoding": "gzip, deflate",
     "Content-Type": "application/json",
     # No server-side session for each call: they would pile up on the platform.
     "x-thingworx-session": "false",
@@ -65,20 +68,19 @@ class RestClient:
     ) -> None:
         self._url = url
         self._app_key = app_key
-        self._timeouts = timeouts
+        self._timeout = urllib3.Timeout(*timeouts)
+        # Only asked for what requests reads from the environment: authorities and proxies. Calls go
+        # straight to its pool of connections, which takes less than half of the time, and knows neither
+        # cookies nor ~/.netrc.
         self._session = requests.Session()
-        # An explicit no-op: otherwise requests would send credentials it finds in ~/.netrc.
-        self._session.auth = _no_auth
-        # The key is enough: a session cookie would outlive a key that was withdrawn.
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         # OpenSSL's own variable, which requests alone does not read: a private authority's bundle.
         self._session.verify = os.environ.get("SSL_CERT_FILE") or True
         # With each call: the variables that requests does read would overrule the session's own.
         self._ca_file = ca_file
         self._session.cert = client_certificate
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections)
-        self._session.mount("https://", adapter)
-        self._session.headers.update(_HEADERS)
+        self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections)
+        self._pool: ConnectionPool | None = None
+        self._path = urlsplit(url).path
 
     def service(
         self, collection: str, entity: str, service: str, parameters: dict[str, Any] | None = None
@@ -97,7 +99,7 @@ class RestClient:
         body = orjson.dumps(parameters or {})
         key = self._key()
         answer = self._post(path, body, key)
-        if answer.status_code == requests.codes.unauthorized:
+        if answer.status == requests.codes.unauthorized:
             refused, key = key, self._key(again=True)
             if key != refused:
                 answer = self._post(path, body, key)
@@ -105,7 +107,7 @@ class RestClient:
 
     def close(self) -> None:
         """Close the kept-alive connections."""
-        self._session.close()
+        self._adapter.close()
 
     def _key(self, *, again: bool = False) -> str:
         try:
@@ -124,17 +126,18 @@ class RestClient:
             )
         return key
 
-    def _post(self, path: str, body: bytes, key: str) -> requests.Response:
+    def _post(self, path: str, body: bytes, key: str) -> urllib3.BaseHTTPResponse:
         try:
-            return self._session.post(
-                f"{self._url}/{path}",
-                data=body,
-                headers={"appKey": key},
-                verify=self._ca_file,
-                timeout=self._timeouts,
-                allow_redirects=False,
+            return self._connections().urlopen(
+                "POST",
+                f"{self._path}/{path}",
+                body=body,
+                headers={**_HEADERS, "appKey": key},
+                timeout=self._timeout,
+                redirect=False,
+                retries=False,
             )
-        except requests.exceptions.RequestException as error:
+        except (urllib3.exceptions.HTTPError, requests.exceptions.RequestException) as error:
             cause = _innermost(error)
             if isinstance(cause, ssl.SSLCertVerificationError):
                 raise ThingworxRefused(
@@ -147,14 +150,28 @@ class RestClient:
         except OSError as error:  # a certificate bundle that is not there
             raise ThingworxRefused(f"{self._url} can't be called: {error}") from error
 
-    def _table(self, path: str, answer: requests.Response, key: str) -> InfoTable | None:
-        status = answer.status_code
+    def _connections(self) -> HTTPConnectionPool:
+        """The pool that requests would use: with its rules for authorities, certificate and proxy."""
+        if self._pool is None:
+            asked = requests.Request("POST", self._url).prepare()
+            rules = self._session.merge_environment_settings(self._url, {}, None, self._ca_file, None)
+            pool = self._adapter.get_connection_with_tls_context(
+                asked, rules["verify"], rules["proxies"], rules["cert"]
+            )
+            self._adapter.cert_verify(  # type: ignore[no-untyped-call] # refuses a bundle that is not there
+                pool, self._url, rules["verify"], rules["cert"]
+            )
+            self._pool = pool
+        return cast("HTTPConnectionPool", self._pool)
+
+    def _table(self, path: str, answer: urllib3.BaseHTTPResponse, key: str) -> InfoTable | None:
+        status = answer.status
         if status == requests.codes.unauthorized:
             raise ThingworxRefused(
                 f"{self._url} refuses the application key (401); check that it exists, has not expired "
                 "and may be used from here"
             )
-        if answer.is_redirect or requests.codes.multiple_choices <= status < requests.codes.bad_request:
+        if requests.codes.multiple_choices <= status < requests.codes.bad_request:
             raise ThingworxRefused(
                 f"{self._url} redirects ({status}), usually to a login page: the application key is not "
                 "accepted there; check thingworx_url and the key"
@@ -163,19 +180,15 @@ class RestClient:
             raise ThingworxUnavailable(f"{self._url} answers {status}: {_excerpt(answer, key)}")
         if status != requests.codes.ok:
             raise ThingworxCallFailed(status, f"{path}: {_excerpt(answer, key)}")
-        if not answer.content:
+        if not answer.data:
             return None
         try:
-            return InfoTable.from_json(orjson.loads(answer.content))
+            return InfoTable.from_json(orjson.loads(answer.data))
         except ValueError as error:
             raise ThingworxRefused(
                 f"{self._url} answers {answer.headers.get('Content-Type', 'no content type')} where JSON is "
                 f"expected ({_excerpt(answer, key)}); check that thingworx_url ends in /Thingworx"
             ) from error
-
-
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
 
 
 def _innermost(error: BaseException) -> BaseException:
@@ -189,8 +202,7 @@ def _innermost(error: BaseException) -> BaseException:
         error = inner
 
 
-def _excerpt(answer: requests.Response, key: str) -> str:
+def _excerpt(answer: urllib3.BaseHTTPResponse, key: str) -> str:
     """Start of the body without markup: the platform often answers errors as an HTML page."""
-    # Not `answer.text`: without a charset it would guess one from the whole body.
-    text = answer.content[:_EXCERPT_BYTES].decode("utf-8", "replace").replace(key, "(application key)")
+    text = answer.data[:_EXCERPT_BYTES].decode("utf-8", "replace").replace(key, "(application key)")
     return " ".join(_MARKUP.sub(" ", text).split())[:_EXCERPT] or "empty body"
