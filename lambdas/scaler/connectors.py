@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
     from lambdas.shared.control_table import ControlTable, Slot
 
-__all__ = ["MIN_AGE", "start_connector"]
+__all__ = ["MIN_AGE", "SERVED", "start_connector"]
 
 #: Milliseconds after a start in which a slot gets no other epoch: its connector may be about to serve.
 MIN_AGE = 120_000
+#: States of a slot that has a connector: one that is draining delivers what its queue still holds.
+SERVED = frozenset({"active", "draining"})
 
 
 def start_connector(control: ControlTable, client: SFNClient, machine: str, slot: Slot, now: int) -> bool:
@@ -33,13 +35,13 @@ def start_connector(control: ControlTable, client: SFNClient, machine: str, slot
         control: control table.
         client: boto3 Step Functions client.
         machine: ARN of the connector state machine.
-        slot: as just read.
+        slot: as just read; active or draining, or it is left alone.
         now: milliseconds since 1970 UTC.
 
     Returns:
         Whether an execution was started or, when it runs already, asked for again.
     """
-    if slot.state != "active" or slot.until >= now:
+    if slot.state not in SERVED or slot.until >= now:
         return False
     if slot.epoch and slot.last_start >= now - MIN_AGE:
         return _start(client, machine, slot.id, slot.epoch)

@@ -14,7 +14,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lambdas.scaler.close import Stack, close_stack
-from lambdas.scaler.connectors import start_connector
+from lambdas.scaler.connectors import SERVED, start_connector
 from lambdas.scaler.queues import open_queue, wanted_attributes
 from lambdas.shared.control_table import ControlTable
 from lambdas.shared.errors import ConnectorError
@@ -101,12 +101,16 @@ def _open(parts: _Parts, slot_id: str) -> tuple[bool, bool]:
     """Whether a queue was created, and whether a connector was started."""
     settings = parts.settings
     slot = parts.control.slot(slot_id)
-    if slot is None or slot.state != "active":
+    if slot is None or slot.state not in SERVED:
         return False, False  # it was retired since the plan was made
+    machine, now = settings.connector_state_machine_arn, time.time_ns() // 1_000_000
+    if slot.state == "draining":
+        # Its queue gets nothing new and goes once it is empty: it is neither made nor changed any more.
+        return False, slot.queue_url is not None and start_connector(
+            parts.control, parts.sfn, machine, slot, now
+        )
     name = f"{settings.queue_name_prefix}{slot_id}.fifo"
     queue = open_queue(parts.sqs, name, wanted_attributes(settings.visibility_seconds))
     if slot.queue_url != queue.url:
         parts.control.set_queue_url(slot_id, queue.url)
-    machine = settings.connector_state_machine_arn
-    started = start_connector(parts.control, parts.sfn, machine, slot, time.time_ns() // 1_000_000)
-    return queue.created, started
+    return queue.created, start_connector(parts.control, parts.sfn, machine, slot, now)

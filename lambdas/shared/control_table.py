@@ -274,7 +274,7 @@ class ControlTable:
         """Begin a slot's next epoch, which makes its running connector, if any, an old one.
 
         Args:
-            slot_id: an active slot.
+            slot_id: an active or draining slot: what is left in its queue is still served.
             epoch: the epoch it was read with.
             now: time of this start.
             min_age: milliseconds that must have passed since the last start.
@@ -283,20 +283,21 @@ class ControlTable:
             The new epoch.
 
         Raises:
-            Conflict: it has a live lease, was started lately, isn't active or has another epoch.
+            Conflict: it has a live lease, was started lately, is stopping or has another epoch.
         """
         with conditional(f"start epoch {epoch + 1} of slot {slot_id}"):
             self._client.update_item(
                 TableName=self._table,
                 Key=to_item({"pk": "slots", "sk": slot_id}),
                 UpdateExpression="SET epoch = :new, last_start = :now",
-                ConditionExpression="#state = :active AND epoch = :old"
+                ConditionExpression="#state IN (:active, :draining) AND epoch = :old"
                 " AND (attribute_not_exists(#until) OR #until < :now)"
                 " AND (attribute_not_exists(last_start) OR last_start < :oldest)",
                 ExpressionAttributeNames={"#state": "state", "#until": "until"},
                 ExpressionAttributeValues=to_item(
                     {
                         ":active": "active",
+                        ":draining": "draining",
                         ":old": epoch,
                         ":new": epoch + 1,
                         ":now": now,

@@ -119,17 +119,30 @@ def test_a_slot_with_a_live_lease_is_not_started(client: DynamoDBClient, control
     assert control.next_epoch("1", 0, NOW) == 1
 
 
-def test_a_draining_slot_is_not_started(client: DynamoDBClient, control: ControlTable) -> None:
+@pytest.mark.parametrize("state", ["active", "draining"])
+def test_a_slot_that_is_served_may_be_started(
+    client: DynamoDBClient, control: ControlTable, state: str
+) -> None:
     control.create_slots(["1"], lanes=8)
+    set_state(client, state)
+    assert control.next_epoch("1", 0, NOW) == 1
+
+
+def test_a_slot_that_stops_is_not_started(client: DynamoDBClient, control: ControlTable) -> None:
+    control.create_slots(["1"], lanes=8)
+    set_state(client, "stopping")
+    with pytest.raises(Conflict):
+        control.next_epoch("1", 0, NOW)
+
+
+def set_state(client: DynamoDBClient, state: str) -> None:
     client.update_item(
         TableName=CONTROL_TABLE,
         Key=to_item({"pk": "slots", "sk": "1"}),
         UpdateExpression="SET #state = :state",
         ExpressionAttributeNames={"#state": "state"},
-        ExpressionAttributeValues=to_item({":state": "draining"}),
+        ExpressionAttributeValues=to_item({":state": state}),
     )
-    with pytest.raises(Conflict):
-        control.next_epoch("1", 0, NOW)
 
 
 def test_the_lease_of_a_slot_is_read_with_it(client: DynamoDBClient, control: ControlTable) -> None:

@@ -212,12 +212,23 @@ def test_a_slot_started_lately_keeps_its_epoch(
     assert current(control, "1").epoch == 2
 
 
-@pytest.mark.parametrize("state", ["draining", "stopping"])
-def test_a_slot_that_retires_is_left_alone(
-    control: ControlTable, sfn: SFNClient, machine: str, state: str
+def test_a_draining_slot_that_nobody_serves_gets_a_connector_and_its_queue_is_left_alone(
+    control: ControlTable, sfn: SFNClient, machine: str
 ) -> None:
+    control.create_slots(["1", "2"], lanes=8)
+    open_slots("1")
+    url = current(control, "1").queue_url
+    change_slot("1", state="draining", last_start=0)
+    change_slot("2", state="draining")
+    assert open_slots("1", "2") == {"queues_created": 0, "connectors_started": 1}
+    assert set(executions(sfn, machine)) == {"1-1-0", "1-2-0"}
+    assert current(control, "1").queue_url == url
+    assert current(control, "2").queue_url is None, "a draining slot gets no queue"
+
+
+def test_a_slot_that_stops_is_left_alone(control: ControlTable, sfn: SFNClient, machine: str) -> None:
     control.create_slots(["1"], lanes=8)
-    change_slot("1", state=state)
+    change_slot("1", state="stopping")
     assert open_slots("1", "unknown") == {"queues_created": 0, "connectors_started": 0}
     assert not start_connector(control, sfn, machine, current(control, "1"), time.time_ns() // 1_000_000)
     assert executions(sfn, machine) == {}
