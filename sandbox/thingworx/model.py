@@ -25,6 +25,7 @@ __all__ = [
     "VTQ",
     "PropertyDefinition",
     "RemoteBinding",
+    "Shape",
     "Template",
     "Thing",
     "remote_property",
@@ -146,8 +147,24 @@ def remote_property(
 
 
 @dataclass(slots=True)
+class Shape:
+    """A ThingShape: properties that templates take over."""
+
+    name: str
+    definitions: dict[str, PropertyDefinition] = field(default_factory=dict)
+    last_modified: int = 0
+
+
+@dataclass(slots=True)
 class Template:
-    """A ThingTemplate; `definitions` holds what it inherits as well, `own` which of them it adds itself."""
+    """A ThingTemplate.
+
+    Attributes:
+        definitions: What it has in all: of its base, of its shapes, its own.
+        own: Its own properties, and its shapes'.
+        added: Its own definitions.
+        shapes: The ThingShapes it implements.
+    """
 
     name: str
     parent: Template | None = None
@@ -155,6 +172,25 @@ class Template:
     is_remote: bool = False
     definitions: dict[str, PropertyDefinition] = field(default_factory=dict)
     own: frozenset[str] = frozenset()
+    added: dict[str, PropertyDefinition] = field(default_factory=dict)
+    shapes: tuple[Shape, ...] = ()
+    last_modified: int = 0
+
+    def define(self) -> None:
+        """Put the definitions together anew: after the base's, a shape's or its own have changed."""
+        mine = {name: found for shape in self.shapes for name, found in shape.definitions.items()}
+        mine |= self.added
+        self.definitions = (self.parent.definitions if self.parent else {}) | mine
+        self.own = frozenset(mine)
+
+    def implements(self, shape: str) -> bool:
+        """Whether it, or a template above it, has a ThingShape."""
+        template: Template | None = self
+        while template is not None:
+            if any(found.name == shape for found in template.shapes):
+                return True
+            template = template.parent
+        return False
 
     def ancestry(self) -> Iterator[str]:
         """Its own name, then its base's, up to the root."""
@@ -245,3 +281,7 @@ class Thing:
         """Note a change of properties or bindings at `now` (ms)."""
         self._by_edge_name = None
         self.last_modified = now
+
+    def template_changed(self) -> None:
+        """Note a change of the template's properties, which leaves the time of the Thing's own as it is."""
+        self._by_edge_name = None

@@ -18,7 +18,7 @@ from sandbox.thingworx import templates
 from sandbox.thingworx.basetypes import parse_tags
 from sandbox.thingworx.errors import AccessDeniedError, EntityNotFoundError, ParameterError
 from sandbox.thingworx.history import WriteLog
-from sandbox.thingworx.model import NO_TAGS, VTQ, PropertyDefinition, Template, Thing
+from sandbox.thingworx.model import NO_TAGS, VTQ, PropertyDefinition, Shape, Template, Thing
 from sandbox.thingworx.settings import Settings
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ class Platform:
         self.lock = threading.RLock()
         self.things: dict[str, Thing] = {}
         self.templates: dict[str, Template] = templates.built_in()
+        self.shapes: dict[str, Shape] = {}
         self.vocabularies: dict[str, dict[str, None]] = {}
         self.edges: dict[str, EdgeLink] = {}
         self.invisible: set[str] = set()
@@ -113,19 +114,83 @@ class Platform:
     # Entities
 
     def add_template(
-        self, name: str, base: str = "RemoteThing", properties: Iterable[PropertyDefinition] = ()
+        self,
+        name: str,
+        base: str = "RemoteThing",
+        properties: Iterable[PropertyDefinition] = (),
+        shapes: Iterable[str] = (),
     ) -> Template:
         """Define a ThingTemplate under `base`; define it before its Things.
 
         Raises:
-            EntityNotFoundError: No such base.
+            EntityNotFoundError: No such base or shape.
             ParameterError: The name is taken.
         """
         with self.lock:
             if name in self.templates:
                 raise ParameterError(f"ThingTemplate [{name}] already exists")
-            self.templates[name] = templates.derive(name, self.template(base), properties)
-            return self.templates[name]
+            made = templates.derive(
+                name, self.template(base), properties, shapes=[self.shape(shape) for shape in shapes]
+            )
+            made.last_modified = self.now()
+            self.templates[name] = made
+            return made
+
+    def add_shape(self, name: str, properties: Iterable[PropertyDefinition] = ()) -> Shape:
+        """Define a ThingShape, for templates to implement.
+
+        Raises:
+            ParameterError: The name is taken.
+        """
+        with self.lock:
+            if name in self.shapes:
+                raise ParameterError(f"ThingShape [{name}] already exists")
+            self.shapes[name] = Shape(name, {found.name: found for found in properties}, self.now())
+            return self.shapes[name]
+
+    def edit_template(self, name: str, *properties: PropertyDefinition, removed: Iterable[str] = ()) -> None:
+        """Add or replace properties of a template itself, and remove some; its Things follow at once.
+
+        Raises:
+            EntityNotFoundError: No such template.
+        """
+        with self.lock:
+            template = self.template(name)
+            self._edit(template.added, properties, removed)
+            template.last_modified = self.now()
+            self._redefine()
+
+    def edit_shape(self, name: str, *properties: PropertyDefinition, removed: Iterable[str] = ()) -> None:
+        """Add or replace properties of a ThingShape, and remove some; its Things follow at once.
+
+        Raises:
+            EntityNotFoundError: No such shape.
+        """
+        with self.lock:
+            shape = self.shape(name)
+            self._edit(shape.definitions, properties, removed)
+            shape.last_modified = self.now()
+            self._redefine()
+
+    def _edit(
+        self,
+        definitions: dict[str, PropertyDefinition],
+        properties: Iterable[PropertyDefinition],
+        removed: Iterable[str],
+    ) -> None:
+        definitions.update((found.name, found) for found in properties)
+        for name in removed:
+            definitions.pop(name, None)
+
+    def _redefine(self) -> None:
+        """Bases come before what is derived from them: a template is added under one that is there."""
+        for template in self.templates.values():
+            template.define()
+        for thing in self.things.values():
+            thing.template_changed()
+            link = self.edges.get(thing.name)
+            if link is not None:
+                link.model_changed()
 
     def add_thing(
         self,
@@ -194,6 +259,17 @@ class Platform:
         found = self.templates.get(name)
         if found is None:
             raise EntityNotFoundError(f"ThingTemplate [{name}] Not Found")
+        return found
+
+    def shape(self, name: str) -> Shape:
+        """The ThingShape of that name.
+
+        Raises:
+            EntityNotFoundError: There is none.
+        """
+        found = self.shapes.get(name)
+        if found is None:
+            raise EntityNotFoundError(f"ThingShape [{name}] Not Found")
         return found
 
     def set_tags(self, thing: Thing, tags: Tags) -> None:

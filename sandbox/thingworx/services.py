@@ -205,6 +205,8 @@ def _check_entity(platform: Platform, collection: str, entity: str) -> None:
         platform.thing(entity)
     elif collection == "ThingTemplates":
         platform.template(entity)
+    elif collection == "ThingShapes":
+        platform.shape(entity)
     elif collection == "ModelTags":
         if entity not in platform.vocabularies:
             raise EntityNotFoundError(f"ModelTags [{entity}] Not Found")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sandbox.thingworx.infotable import Tags
-    from sandbox.thingworx.model import Template, Thing
+    from sandbox.thingworx.model import PropertyDefinition, Shape, Template, Thing
     from sandbox.thingworx.platform import Platform
 
 __all__ = ["entity_list", "root_entity_list"]
@@ -40,7 +40,13 @@ _BASICS: Final = {f.name: f for f in _ENTITY_LIST} | {
 
 
 def _select(
-    platform: Platform, tags: Tags, mask: str = "", template: str = "", identifier: str = ""
+    platform: Platform,
+    tags: Tags,
+    mask: str = "",
+    *,
+    template: str = "",
+    identifier: str = "",
+    shape: str = "",
 ) -> list[Thing]:
     wanted = set(tags)
 
@@ -48,11 +54,25 @@ def _select(
         return (
             wanted.issubset(thing.tags)
             and (not template or template in thing.template.ancestry())
+            and (not shape or thing.template.implements(shape))
             and (not mask or matches_mask(mask, thing.name))
             and (not identifier or matches_mask(identifier, thing.identifier))
         )
 
-    return platform.select((frozenset(wanted), mask, template, identifier), matches)
+    return platform.select((frozenset(wanted), mask, template, identifier, shape), matches)
+
+
+def _implementing(call: Call) -> list[Thing]:
+    """Things of the template or ThingShape that was called."""
+    template, shape = (call.entity, "") if call.collection == "ThingTemplates" else ("", call.entity)
+    tags, mask = call.params.tags(), call.params.text("nameMask")
+    return _select(call.platform, tags, mask, template=template, shape=shape)
+
+
+def _definitions(call: Call) -> dict[str, PropertyDefinition]:
+    if call.collection == "ThingShapes":
+        return call.platform.shape(call.entity).definitions
+    return call.template.definitions
 
 
 def _basics(thing: Thing) -> dict[str, Any]:
@@ -84,7 +104,12 @@ def _template_descriptor(template: Template) -> dict[str, Any]:
     parent = template.parent.name if template.parent else ""
     return {"name": template.name, "description": template.description, "type": "ThingTemplate",
             "id": template.name, "parentName": parent, "parentType": "ThingTemplate",
-            "isSystemObject": True}  # fmt: skip
+            "isSystemObject": True, "lastModifiedDate": template.last_modified}  # fmt: skip
+
+
+def _shape_descriptor(shape: Shape) -> dict[str, Any]:
+    return {"name": shape.name, "type": "ThingShape", "id": shape.name, "parentName": "",
+            "isSystemObject": False, "lastModifiedDate": shape.last_modified}  # fmt: skip
 
 
 def _table(fields: tuple[Field, ...], rows: Iterable[dict[str, Any]]) -> InfoTable:
@@ -146,7 +171,7 @@ def spotlight_search(call: Call) -> InfoTable:
     """Composer's search: names that match an expression, in one list."""
     params = call.params
     limit = min(params.whole("maxItems", MAX_ITEMS), params.whole("maxSearchItems", 1 << 31))
-    types = {kind for kind in params.items("types") if kind in {"Thing", "ThingTemplate"}}
+    types = {kind for kind in params.items("types") if kind in {"Thing", "ThingShape", "ThingTemplate"}}
     expression, tags = params.text("searchExpression", "*"), params.tags()
     templates, project = set(params.items("thingTemplates")), params.text("projectName")
     rows: list[dict[str, Any]] = []
@@ -160,6 +185,9 @@ def spotlight_search(call: Call) -> InfoTable:
     if (not types or "ThingTemplate" in types) and not tags and not templates and not project:
         found = (_template_descriptor(t) for t in call.platform.templates.values())
         rows += [row for row in found if matches_mask(expression, row["name"])]
+    if (not types or "ThingShape" in types) and not tags and not templates and not project:
+        found = (_shape_descriptor(shape) for shape in call.platform.shapes.values())
+        rows += [row for row in found if matches_mask(expression, row["name"])]
     sort = {
         "fieldName": params.text("sortBy", "name"),
         "isAscending": params.flag("isAscending", default=True),
@@ -167,12 +195,13 @@ def spotlight_search(call: Call) -> InfoTable:
     return _table(_SPOTLIGHT, apply_query(rows, {"sorts": [sort]})[:limit])
 
 
+@service("ThingShapes/QueryImplementingThings")
 @service("ThingTemplates/QueryImplementingThings")
 def query_implementing_things(call: Call) -> InfoTable:
     """Things of a template; cut to maxItems before sorting unless `isSortFirst`, and no paging."""
     params, query = call.params, call.params.get("query") or {}
     limit = params.whole("maxItems", MAX_ITEMS)
-    found = _select(call.platform, params.tags(), params.text("nameMask"), call.entity)
+    found = _implementing(call)
     filters = {"filters": query.get("filters")}
     if params.flag("isSortFirst"):
         rows = apply_query(_query_rows(call, found), query)[:limit]
@@ -182,12 +211,14 @@ def query_implementing_things(call: Call) -> InfoTable:
     return _table(_ENTITY_LIST, rows)
 
 
+@service("ThingShapes/QueryImplementingThingsOptimized")
 @service("ThingTemplates/QueryImplementingThingsOptimized")
 def query_optimized(call: Call) -> InfoTable:
     """One page of the Things of a template."""
     return _page(call)[0]
 
 
+@service("ThingShapes/QueryImplementingThingsOptimizedWithTotalCount")
 @service("ThingTemplates/QueryImplementingThingsOptimizedWithTotalCount")
 def query_optimized_with_total(call: Call) -> InfoTable:
     """One page, and how many there are in all."""
@@ -199,12 +230,12 @@ def query_optimized_with_total(call: Call) -> InfoTable:
 def _page(call: Call) -> tuple[InfoTable, int]:
     params, query = call.params, call.params.get("query")
     start, limit = params.whole("offset", 0), params.whole("maxItems", MAX_ITEMS)
-    found = _select(call.platform, params.tags(), params.text("nameMask"), call.entity)
+    found = _implementing(call)
     basics = params.rows("basicPropertyNames")
     names = list(_BASICS) if basics is None else [str(row.get("name")) for row in basics]
     fields = [_BASICS[name] for name in dict.fromkeys(["name", *names]) if name in _BASICS]
     wanted = params.rows("propertyNames")
-    definitions = call.template.definitions
+    definitions = _definitions(call)
     extra = list(definitions) if wanted is None else [str(row.get("name")) for row in wanted]
     extra = [name for name in extra if name in definitions and name not in {f.name for f in fields}]
     fields += [Field(name, definitions[name].base_type) for name in extra]
@@ -222,7 +253,7 @@ _BY_NAME: Final = {"fieldName": "name", "isAscending": True}
 
 
 def _query_rows(call: Call, things: list[Thing]) -> Iterable[dict[str, Any]]:
-    return (_property_row(call, thing, call.template.definitions) for thing in things)
+    return (_property_row(call, thing, _definitions(call)) for thing in things)
 
 
 def _property_row(call: Call, thing: Thing, names: Iterable[str]) -> dict[str, Any]:

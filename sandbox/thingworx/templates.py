@@ -9,6 +9,8 @@ from sandbox.thingworx.model import REMOTE_TEMPLATES, PropertyDefinition, Templa
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from sandbox.thingworx.model import Shape
+
 __all__ = ["built_in", "derive"]
 
 
@@ -44,14 +46,15 @@ def derive(
     properties: Iterable[PropertyDefinition],
     *,
     is_remote: bool = False,
+    shapes: Iterable[Shape] = (),
 ) -> Template:
-    """A template with its base's properties and its own; remote when the base is."""
-    added = {definition.name: definition for definition in properties}
-    inherited = base.definitions if base else {}
-    return Template(
+    """A template with its base's properties, its shapes' and its own; remote when the base is."""
+    template = Template(
         name,
         base,
         is_remote=is_remote or (base is not None and base.is_remote),
-        definitions=inherited | added,
-        own=frozenset(added),
+        added={definition.name: definition for definition in properties},
+        shapes=tuple(shapes),
     )
+    template.define()
+    return template

@@ -238,3 +238,47 @@ def test_vocabulary_terms_link_to_their_things(client: Client) -> None:
     assert client.rows("ModelTags/Plant/GetVocabularyTerms") == [{"name": "Line1"}, {"name": "Line2"}]
     links = client.rows("ModelTags/Plant/GetVocabularyTermLinks", term="Line1")
     assert [row["name"] for row in links] == ["tank-1"]
+
+
+def test_an_edited_shape_or_template_tells_its_time_and_its_things_follow(client: Client) -> None:
+    platform = client.server.platform
+    times = iter(range(1, 100))
+    platform.now = lambda: next(times)
+    platform.add_shape("Wet", [PropertyDefinition("level")])
+    platform.add_template("Pump", shapes=["Wet"])
+    platform.add_template("Big Pump", "Pump")
+    thing = platform.add_thing("big-1", "Big Pump")
+    before = thing.last_modified
+
+    def stamps() -> dict[str, int]:
+        rows = client.rows(
+            "Resources/SearchFunctions/SpotlightSearch",
+            searchExpression="*",
+            types={"items": ["ThingTemplate", "ThingShape"]},
+        )
+        return {row["name"]: row["lastModifiedDate"] for row in rows}
+
+    def names() -> set[str]:
+        return {row["name"] for row in client.rows("Things/big-1/GetPropertyDefinitions")}
+
+    first = stamps()
+    platform.edit_shape("Wet", PropertyDefinition("depth"), removed=["level"])
+    second = stamps()
+    assert {name for name in second if second[name] != first[name]} == {"Wet"}
+    assert {"depth", "level"} & names() == {"depth"}
+    platform.edit_template("Pump", PropertyDefinition("speed"))
+    assert {name for name, time in stamps().items() if time != second[name]} == {"Pump"}
+    assert "speed" in names()
+    assert thing.last_modified == before
+
+
+def test_the_things_of_a_shape_are_those_of_its_templates_and_what_is_derived_from_them(
+    client: Client,
+) -> None:
+    platform = client.server.platform
+    platform.add_shape("Wet")
+    platform.add_template("Pump", shapes=["Wet"])
+    platform.add_template("Big Pump", "Pump")
+    platform.add_thing("big-1", "Big Pump")
+    rows = client.rows("ThingShapes/Wet/QueryImplementingThingsOptimized", tags=TAG, propertyNames=NO_ROWS)
+    assert [row["name"] for row in rows] == ["big-1"]
