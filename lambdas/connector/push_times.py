@@ -1,0 +1,212 @@
+"""Times of a property's values: no two values in one millisecond, and late ones told from current ones.
+
+ThingWorx keeps one value of a property and millisecond, and shows the value with the latest time as the
+current one. So of two values in one millisecond the later gets the next one, and a value that was
+written in ThingWorx comes back with a time that makes it current without hiding the device's next one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from lambdas.thingworx.infotable import ValueRow
+
+__all__ = ["PushTimes", "Timed"]
+
+#: Properties that are remembered; of the Thing that was silent for longest they are forgotten first.
+_MOST_PROPERTIES = 200_000
+#: Age of a Thing's latest reading at its arrival from which its times aren't taken for the broker's.
+_BEHIND_MS = 5_000
+_NEVER = -1
+
+
+class Timed(NamedTuple):
+    """A reading's rows with the times they are pushed with.
+
+    Attributes:
+        rows: the rows, in the order they were given.
+        shifted: how many have another time than they came with.
+        late: whether one is older than what had been delivered of its property.
+    """
+
+    rows: list[ValueRow]
+    shifted: int
+    late: bool
+
+
+class _Moment:
+    """The last millisecond in which a property had a value.
+
+    Attributes:
+        at: the time that its values came with.
+        last: the time that the last of them was given.
+        value: the last of them.
+    """
+
+    __slots__ = ("at", "last", "value")
+
+    def __init__(self, at: int, value: Any) -> None:
+        self.at = self.last = at
+        self.value = value
+
+    def place(self, at: int, value: Any) -> int:
+        """A time for a value that came with `at`; the very same value again has the same time."""
+        if not self.at <= at <= self.last:
+            return at
+        return self.last if at == self.at and value == self.value else self.last + 1
+
+    def keep(self, at: int, given: int, value: Any) -> None:
+        self.at, self.last, self.value = at, given, value
+
+
+class _Property:
+    __slots__ = ("delivered", "late", "newest")
+
+    def __init__(self) -> None:
+        #: Newest time that the platform has taken.
+        self.delivered = _NEVER
+        self.newest: _Moment | None = None
+        #: Last of the values that were older than the newest.
+        self.late: _Moment | None = None
+
+    def place(self, at: int, value: Any) -> int:
+        """A time of its own for a value that came with `at`."""
+        given = at
+        for moment in (self.newest, self.late):
+            if moment is not None:
+                given = max(given, moment.place(at, value))
+        if self.newest is None:
+            self.newest = _Moment(at, value)
+        elif at >= self.newest.at:
+            self.newest.keep(at, given, value)
+        elif self.late is None:
+            self.late = _Moment(at, value)
+            self.late.last = given
+        else:
+            self.late.keep(at, given, value)
+        return given
+
+
+class _Thing:
+    __slots__ = ("behind", "newest", "properties")
+
+    def __init__(self) -> None:
+        self.properties: dict[str, _Property] = {}
+        #: Newest time of all its readings, and whether that was long ago when they arrived.
+        self.newest = _NEVER
+        self.behind = False
+
+    def of(self, edge: str) -> _Property:
+        found = self.properties.get(edge)
+        if found is None:
+            found = self.properties[edge] = _Property()
+        return found
+
+
+class PushTimes:
+    """Times of all Things of one connector, by Thing and edge name.
+
+    Args:
+        clock: seconds since 1970.
+        most_properties: how many are remembered.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.time, *, most_properties: int = _MOST_PROPERTIES
+    ) -> None:
+        self._clock = clock
+        self._most = most_properties
+        self._things: OrderedDict[str, _Thing] = OrderedDict()
+        self._properties = 0
+
+    def arrange(self, thing: str, rows: Sequence[ValueRow]) -> Timed:
+        """Give the rows of one reading their times; a Thing's readings come here in time order.
+
+        To be called once a reading, however often it is pushed.
+        """
+        known = self._known(thing)
+        arranged: list[ValueRow] = []
+        shifted = 0
+        late = False
+        for row in rows:
+            entry = known.of(row.name)
+            at = row.time
+            given = entry.place(at, row.value)
+            late = late or given < entry.delivered
+            if given != at:
+                shifted += 1
+                row = row._replace(time=given)  # noqa: PLW2901 - the row as it is pushed
+            arranged.append(row)
+        if rows and rows[-1].time >= known.newest:
+            known.newest = rows[-1].time
+            known.behind = self._now() - known.newest > _BEHIND_MS
+        self._bound(known, thing)
+        return Timed(arranged, shifted, late)
+
+    def delivered(self, thing: str, rows: Iterable[ValueRow]) -> None:
+        """The platform has taken these rows, with the times that `arrange` or `echo` gave them."""
+        known = self._things.get(thing)
+        if known is None:
+            return
+        for row in rows:
+            entry = known.properties.get(row.name)
+            if entry is not None:
+                entry.delivered = max(entry.delivered, row.time)
+
+    def echo(self, thing: str, edge: str, value: Any) -> int:
+        """A time for a value that was written in ThingWorx.
+
+        It is now; for a Thing whose own times are behind, just after the last one that came: what the
+        device sends next must become current again. Always later than anything of this property.
+        """
+        known = self._known(thing)
+        entry = known.of(edge)
+        at = known.newest + 1 if known.behind else self._now()
+        if entry.newest is not None:
+            at = max(at, entry.newest.last + 1)
+        at = max(at, entry.delivered + 1)
+        entry.newest = _Moment(at, value)
+        self._bound(known, thing)
+        return at
+
+    def ahead(self) -> dict[str, dict[str, int]]:
+        """Times delivered that are still to come, by Thing and edge name: a successor needs them."""
+        now = self._now()
+        found = {
+            thing: {
+                edge: entry.delivered for edge, entry in known.properties.items() if entry.delivered > now
+            }
+            for thing, known in self._things.items()
+        }
+        return {thing: times for thing, times in found.items() if times}
+
+    def restore(self, thing: str, edge: str, at: int) -> None:
+        """Take over a time that another connector has delivered."""
+        known = self._known(thing)
+        entry = known.of(edge)
+        entry.delivered = max(entry.delivered, at)
+        self._bound(known, thing)
+
+    def _now(self) -> int:
+        return int(self._clock() * 1000)
+
+    def _known(self, thing: str) -> _Thing:
+        known = self._things.get(thing)
+        if known is None:
+            known = self._things[thing] = _Thing()
+        else:
+            self._things.move_to_end(thing)
+        # Counted again in `_bound`, after the caller has added to it.
+        self._properties -= len(known.properties)
+        return known
+
+    def _bound(self, known: _Thing, thing: str) -> None:
+        self._properties += len(known.properties)
+        while self._properties > self._most and next(iter(self._things)) != thing:
+            _, oldest = self._things.popitem(last=False)
+            self._properties -= len(oldest.properties)

@@ -1,0 +1,153 @@
+"""Times of pushed values: their own millisecond each, in order, late ones told apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lambdas.connector.push_times import PushTimes, Timed
+from lambdas.thingworx.infotable import ValueRow
+
+NOW = 1_800_000_000_000
+HOUR = 3_600_000
+
+
+def times(now: int = NOW, **options: Any) -> PushTimes:
+    return PushTimes(lambda: now / 1000, **options)
+
+
+def row(at: int, value: Any = 1.0, name: str = "temp") -> ValueRow:
+    return ValueRow(name, "NUMBER", value, at)
+
+
+def arrange(known: PushTimes, *rows: ValueRow, thing: str = "pump") -> Timed:
+    """Arrange one reading, and have it delivered."""
+    timed = known.arrange(thing, rows)
+    known.delivered(thing, timed.rows)
+    return timed
+
+
+def test_of_two_values_in_one_millisecond_the_later_gets_the_next() -> None:
+    known = times()
+    given = [arrange(known, row(5, value)) for value in (1.0, 2.0, 1.0)]
+    assert [timed.rows[0].time for timed in given] == [5, 6, 7]
+    assert [timed.shifted for timed in given] == [0, 1, 1]
+    assert not any(timed.late for timed in given)
+
+
+def test_a_value_that_meets_a_shifted_one_moves_on_too() -> None:
+    known = times()
+    given = [arrange(known, row(at, value)).rows[0].time for at, value in ((5, 1.0), (5, 2.0), (6, 3.0))]
+    assert given == [5, 6, 7]
+
+
+def test_the_same_value_again_keeps_its_time() -> None:
+    known = times()
+    assert arrange(known, row(5, 1.0)).rows[0].time == 5
+    assert arrange(known, row(5, 1.0)) == Timed([row(5, 1.0)], 0, late=False)
+    assert arrange(known, row(5, 2.0)).rows[0].time == 6
+    assert arrange(known, row(5, 2.0)).rows[0].time == 6
+
+
+def test_properties_and_things_do_not_move_each_other() -> None:
+    known = times()
+    assert arrange(known, row(5, 1.0), row(5, 2.0, "rpm")).shifted == 0
+    assert arrange(known, row(5, 3.0), thing="fan").shifted == 0
+
+
+def test_a_value_older_than_what_was_delivered_is_late_and_keeps_its_time() -> None:
+    known = times()
+    arrange(known, row(10))
+    assert arrange(known, row(5, 2.0)) == Timed([row(5, 2.0)], 0, late=True)
+    assert arrange(known, row(5, 3.0)).rows[0].time == 6
+    assert not arrange(known, row(10, 1.0)).late
+    assert arrange(known, row(4), row(20, 1.0, "rpm")).late
+
+
+def test_what_was_never_delivered_makes_nothing_late() -> None:
+    known = times()
+    known.arrange("pump", [row(10)])
+    assert not known.arrange("pump", [row(5)]).late
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 3)), max_size=40))
+def test_no_two_different_values_that_come_in_order_have_one_time(readings: list[tuple[int, int]]) -> None:
+    known = times()
+    given_times: dict[int, int] = {}
+    last = -1
+    for at, value in sorted(readings, key=lambda reading: reading[0]):
+        timed = arrange(known, row(at, value))
+        [pushed] = timed.rows
+        assert not timed.late
+        assert pushed.time >= max(at, last)
+        assert given_times.setdefault(pushed.time, value) == value
+        last = pushed.time
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 3)), max_size=40))
+def test_late_is_what_is_older_than_the_newest_delivered(readings: list[tuple[int, int]]) -> None:
+    known = times()
+    newest = -1
+    for at, value in readings:
+        timed = arrange(known, row(at, value))
+        assert timed.late == (timed.rows[0].time < newest)
+        newest = max(newest, timed.rows[0].time)
+
+
+def test_an_echo_has_the_time_of_now() -> None:
+    known = times()
+    assert known.echo("pump", "temp", 7.0) == NOW
+    arrange(known, row(NOW - 1000, 1.0, "rpm"))
+    assert known.echo("pump", "rpm", 7.0) == NOW
+
+
+def test_echoes_follow_each_other() -> None:
+    known = times()
+    assert [known.echo("pump", "temp", value) for value in (1.0, 2.0, 2.0)] == [NOW, NOW + 1, NOW + 2]
+
+
+def test_an_echo_becomes_current_though_the_devices_clock_is_an_hour_ahead() -> None:
+    known = times()
+    arrange(known, row(NOW + HOUR))
+    echo = known.echo("pump", "temp", 7.0)
+    assert echo == NOW + HOUR + 1
+    assert not arrange(known, row(NOW + HOUR + 1000)).late
+
+
+def test_an_echo_does_not_hide_the_next_value_of_a_device_whose_clock_is_an_hour_behind() -> None:
+    for name in ("temp", "silent"):
+        known = times()
+        arrange(known, row(NOW - HOUR))
+        echo = known.echo("pump", name, 7.0)
+        known.delivered("pump", [row(echo, 7.0, name)])
+        assert NOW - HOUR < echo < NOW - HOUR + 1000
+        assert not arrange(known, row(NOW - HOUR + 1000, 2.0, name)).late
+
+
+def test_a_thing_that_was_silent_for_long_has_no_clock_that_is_behind() -> None:
+    now = NOW
+    known = PushTimes(lambda: now / 1000)
+    arrange(known, row(NOW - 100))
+    now += HOUR
+    assert known.echo("pump", "temp", 7.0) == NOW + HOUR
+
+
+def test_times_to_come_are_handed_over_and_kept_by_the_successor() -> None:
+    known = times()
+    arrange(known, row(NOW + HOUR), row(NOW - HOUR, 1.0, "rpm"))
+    assert known.ahead() == {"pump": {"temp": NOW + HOUR}}
+    successor = times()
+    successor.restore("pump", "temp", NOW + HOUR)
+    assert successor.ahead() == known.ahead()
+    assert arrange(successor, row(NOW)).late
+    assert successor.echo("pump", "temp", 7.0) == NOW + HOUR + 1
+
+
+def test_the_things_that_were_silent_for_longest_are_forgotten_first() -> None:
+    known = times(most_properties=4)
+    for number in range(10):
+        arrange(known, row(NOW), row(NOW, 1.0, "rpm"), thing=f"pump-{number}")
+    assert not arrange(known, row(NOW - 1), thing="pump-0").late
+    assert arrange(known, row(NOW - 1), thing="pump-9").late
