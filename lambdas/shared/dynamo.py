@@ -21,7 +21,7 @@ __all__ = ["conditional", "from_item", "to_item", "to_value"]
 
 
 def to_value(value: Any) -> dict[str, Any]:
-    """One attribute value, for example `{"N": "1"}`; strings, booleans, whole numbers, bytes and mappings.
+    """One attribute value, for example `{"N": "1"}`, of any type that `from_item` gives back.
 
     Raises:
         TypeError: any other type.
@@ -36,6 +36,8 @@ def to_value(value: Any) -> dict[str, Any]:
         return {"B": value}
     if isinstance(value, Mapping):
         return {"M": to_item(value)}
+    if isinstance(value, frozenset):
+        return {"SS": sorted(value)}
     raise TypeError(f"{type(value).__name__} has no form in the tables")
 
 
@@ -55,6 +57,8 @@ def _from_value(value: Mapping[str, Any]) -> Any:
         return int(content)
     if kind == "M":
         return from_item(content)
+    if kind == "SS":
+        return frozenset(content)
     return content
 
 

@@ -3,6 +3,7 @@
     ConnectorError
     ├── SettingError            a setting is missing or malformed: names it and the form it must have
     ├── Conflict                a conditional write lost: somebody else changed the item first
+    ├── RunLost                 a discovery run has lost its lock: another one carries on
     ├── RegistryUnavailable     Redis can't answer now
     ├── MalformedParcel         a queue message that is no parcel this version can read
     ├── WireError               bytes that are no AlwaysOn message, or values that have no bytes
@@ -24,6 +25,7 @@ __all__ = [
     "ConnectorError",
     "MalformedParcel",
     "RegistryUnavailable",
+    "RunLost",
     "SettingError",
     "ThingNotServed",
     "ThingworxCallFailed",
@@ -44,6 +46,10 @@ class SettingError(ConnectorError):
 
 class Conflict(ConnectorError):  # noqa: N818 - the field's word for a lost conditional write
     """A conditional write lost: the item changed since it was read."""
+
+
+class RunLost(ConnectorError):  # noqa: N818 - read as a state, like the SDKs' own
+    """A discovery run has lost its lock, for good: another one carries on."""
 
 
 class RegistryUnavailable(ConnectorError):  # noqa: N818 - read as a state, like the SDKs' own

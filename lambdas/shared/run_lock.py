@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lambdas.shared.dynamo import conditional, from_item, to_item
-from lambdas.shared.errors import Conflict
+from lambdas.shared.errors import Conflict, RunLost
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -41,7 +41,7 @@ class RunLock:
         self._table = table
         self._client = client
 
-    def begin(self, run: str, lease: int, now: int) -> Taken:
+    def begin(self, run: str, lease: int, now: int, *, again: bool = True) -> Taken:
         """Take the lock, or leave word with its holder.
 
         Asking again with the same run is asking once: a retried task keeps the lock and its `again`.
@@ -50,6 +50,7 @@ class RunLock:
             run: execution name of the run.
             lease: milliseconds until others may take the lock over.
             now: time, milliseconds since 1970 UTC.
+            again: whether to leave word with a holder.
 
         Raises:
             Conflict: the lock changed hands at every try.
@@ -65,7 +66,7 @@ class RunLock:
             if self._update("SET #until = :until", "#owner = :run", values):
                 return Taken(acquired=True, holder=None)
             held = self._update(
-                "SET #again = :true",
+                "SET #again = :true" if again else "SET #owner = #owner",
                 "#owner <> :run AND #until >= :now",
                 {":run": run, ":now": now, ":true": True},
             )
@@ -77,7 +78,7 @@ class RunLock:
         """Keep the lock for another `lease` milliseconds.
 
         Raises:
-            Conflict: another run holds it, or this one has ended.
+            RunLost: another run holds it, or this one has ended.
         """
         held = self._update(
             "SET #until = :until",
@@ -85,7 +86,7 @@ class RunLock:
             {":run": run, ":until": now + lease, ":ended": 0},
         )
         if not held:
-            raise Conflict(f"run {run} has lost the run lock; another run carries on")
+            raise RunLost(f"run {run} has lost the run lock; another run carries on")
 
     def end(self, run: str) -> bool:
         """Give the lock back; true when another run was asked for meanwhile.
@@ -93,11 +94,11 @@ class RunLock:
         The name stays on the item, so that a retried task gets the same answer.
 
         Raises:
-            Conflict: another run holds it.
+            RunLost: another run holds it.
         """
         held = self._update("SET #until = :ended", "#owner = :run", {":run": run, ":ended": 0})
         if not held:
-            raise Conflict(f"run {run} has lost the run lock; another run carries on")
+            raise RunLost(f"run {run} has lost the run lock; another run carries on")
         return bool(held.get("again", False))
 
     def last_ended(self) -> str | None:

@@ -14,7 +14,7 @@ from lambdas.assigner import assign as assign_step
 from lambdas.assigner import handler
 from lambdas.assigner.assign import slot_packets
 from lambdas.shared.control_table import ControlTable
-from lambdas.shared.errors import Conflict
+from lambdas.shared.errors import Conflict, RunLost
 from lambdas.shared.registry import Entry, Registry, Route, connect
 from lambdas.shared.shape import Property, shape_id, to_item
 from lambdas.shared.staging import Staging, StagingFault
@@ -198,7 +198,7 @@ def test_a_run_that_lost_the_lock_writes_nothing(control: ControlTable) -> None:
     stage("run-1", {"a": ID})
     call("begin", "run-2")
     for action in ("assign", "publish", "end"):
-        with pytest.raises(Conflict, match="run-1 has lost the run lock"):
+        with pytest.raises(RunLost, match="run-1 has lost the run lock"):
             call(action, "run-1")
     assert control.things() == []
 

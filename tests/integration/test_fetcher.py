@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from lambdas.fetcher import handler, retry
-from lambdas.shared.errors import Conflict, ThingworxRefused, ThingworxUnavailable
+from lambdas.shared.errors import RunLost, ThingworxRefused, ThingworxUnavailable
 from lambdas.shared.run_lock import RunLock
 from lambdas.shared.shape import Property, shape_id, to_item
 from lambdas.shared.staging import Staging, StagingFault
@@ -147,7 +147,7 @@ def test_a_login_page_is_a_refusal(platform: SimulatorServer) -> None:
 
 
 def test_a_run_that_lost_the_lock_asks_the_platform_nothing(platform: SimulatorServer) -> None:
-    with pytest.raises(Conflict):
+    with pytest.raises(RunLost):
         call("list", run="run-2")
 
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from lambdas.shared.errors import Conflict
+from lambdas.shared.errors import RunLost
 from lambdas.shared.run_lock import RunLock, Taken
 from tests.aws_mock import CONTROL_TABLE, aws, create_control_table
 
@@ -36,6 +36,12 @@ def test_a_second_run_learns_the_holder_and_the_holder_learns_of_it(lock: RunLoc
     lock.begin("a", LEASE, NOW)
     assert lock.begin("b", LEASE, NOW + 1) == Taken(acquired=False, holder="a")
     assert lock.end("a") is True
+
+
+def test_a_run_that_only_looks_leaves_no_word(lock: RunLock) -> None:
+    lock.begin("a", LEASE, NOW)
+    assert lock.begin("b", LEASE, NOW + 1, again=False) == Taken(acquired=False, holder="a")
+    assert lock.end("a") is False
 
 
 def test_a_run_nobody_waited_for_ends_without_another(lock: RunLock) -> None:
@@ -79,7 +85,7 @@ def test_a_dead_holder_is_replaced_once_its_lease_has_passed(lock: RunLock) -> N
     assert not lock.begin("b", LEASE, NOW + LEASE).acquired
     assert lock.begin("b", LEASE, NOW + LEASE + 1).acquired
     for late in (lambda: lock.renew("a", LEASE, NOW + LEASE + 2), lambda: lock.end("a")):
-        with pytest.raises(Conflict, match="run a has lost the run lock"):
+        with pytest.raises(RunLost, match="run a has lost the run lock"):
             late()
     assert lock.end("b") is False
 
@@ -93,7 +99,7 @@ def test_renewing_moves_the_end_of_the_lease(lock: RunLock) -> None:
 def test_a_run_that_has_ended_cannot_renew(lock: RunLock) -> None:
     lock.begin("a", LEASE, NOW)
     lock.end("a")
-    with pytest.raises(Conflict):
+    with pytest.raises(RunLost):
         lock.renew("a", LEASE, NOW)
 
 
@@ -139,7 +145,7 @@ class LockHistory(RuleBasedStateMachine):
             self.lock.renew(run, LEASE, self.now)
             self.until = self.now + LEASE
             return
-        with pytest.raises(Conflict):
+        with pytest.raises(RunLost):
             self.lock.renew(run, LEASE, self.now)
 
     @rule(run=RUNS)
@@ -149,7 +155,7 @@ class LockHistory(RuleBasedStateMachine):
             assert self.lock.end(run) == self.again
             self.until = 0
             return
-        with pytest.raises(Conflict):
+        with pytest.raises(RunLost):
             self.lock.end(run)
 
     @invariant()

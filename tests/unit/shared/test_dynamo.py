@@ -34,6 +34,12 @@ def test_bytes_are_kept() -> None:
     assert from_item(to_item({"payload": b"\x00\xff"})) == {"payload": b"\x00\xff"}
 
 
+def test_sets_of_names_are_kept() -> None:
+    names = frozenset({"pump", "fan"})
+    assert to_item({"names": names}) == {"names": {"SS": ["fan", "pump"]}}
+    assert from_item(to_item({"names": names})) == {"names": names}
+
+
 def test_an_attribute_that_is_none_is_absent() -> None:
     assert to_item({"owner": None, "until": 1}) == {"until": {"N": "1"}}
 

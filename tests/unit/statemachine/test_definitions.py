@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MACHINES = sorted(SUBSTITUTIONS)
-NOT_TRANSIENT = {"SettingError", "ThingworxRefused", "ThingworxCallFailed", "MalformedParcel"}
+NOT_TRANSIENT = {"SettingError", "RunLost", "ThingworxRefused", "ThingworxCallFailed", "MalformedParcel"}
 
 
 def tasks(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
