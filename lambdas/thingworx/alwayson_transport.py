@@ -8,15 +8,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lambdas.shared.errors import ThingworxCallFailed, ThingworxUnavailable, WireError
-from lambdas.thingworx.alwayson.codes import BaseType, Characteristic, Method, Status, http_status, is_success
+from lambdas.thingworx.alwayson.codes import Characteristic, Method, Status, http_status, is_success
 from lambdas.thingworx.alwayson.dial import Dialer
 from lambdas.thingworx.alwayson.events import Asked, Reply
 from lambdas.thingworx.alwayson.link import Link
-from lambdas.thingworx.alwayson.model import InfoTable, Value
+from lambdas.thingworx.alwayson.model import InfoTable
 from lambdas.thingworx.alwayson.outbox import explained
 from lambdas.thingworx.alwayson.push_types import PushFilter
 from lambdas.thingworx.alwayson.session import Session
 from lambdas.thingworx.alwayson.timeouts import Timeouts
+from lambdas.thingworx.alwayson.wire_forms import to_wire
 from lambdas.thingworx.app_key import read_app_key
 from lambdas.thingworx.transport import PushResult, RefusedRow
 
@@ -98,6 +99,30 @@ class AlwaysOnTransport:
         """Bind these Things no longer; returns at once. A push binds a Thing again."""
         self._link.unbind(things)
 
+    def rebind(self, things: Iterable[str]) -> None:
+        """Bind these Things once more, without UNBIND: another connection may have taken them."""
+        self._link.rebind(things)
+
+    def bound_things(self) -> list[str]:
+        """Things that the platform has bound here; surely bound ones first."""
+        return self._link.bound_things()
+
+    async def release(self, things: Iterable[str]) -> None:
+        """Bind these Things no longer, and wait until the platform has answered that.
+
+        Raises:
+            ThingworxError: no answer, or refused.
+        """
+        await self._link.release(things)
+
+    async def bound(self, things: Iterable[str]) -> None:
+        """Wait until the platform has answered a BIND for each of these Things, one way or the other.
+
+        Raises:
+            ThingworxError: no connection.
+        """
+        await self._link.bound(things)
+
     def retry_parked(self, things: Iterable[str] | None = None) -> None:
         """Bind parked Things now: these, or all. For after a discovery run."""
         self._link.retry_parked(things)
@@ -153,7 +178,7 @@ class AlwaysOnTransport:
                 reason = f"no value of {request.target} on {asked.thing} has been delivered yet"
                 return Reply(Status.NOT_FOUND, reason)
             newest = {request.target: newest[request.target]}
-        values = {name: Value(BaseType[row.base_type], row.value) for name, row in newest.items()}
+        values = {name: to_wire(row.base_type, row.value) for name, row in newest.items()}
         return Reply(Status.SUCCESS, content=InfoTable.of(values))
 
     async def _deliver(self, thing: str, rows: list[ValueRow], attempt: _Attempt) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lambdas.thingworx.json_forms import for_rest
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -49,7 +51,7 @@ class ValueRow(NamedTuple):
     Attributes:
         name: edge name of the property.
         base_type: ThingWorx base type of `value`.
-        value: value in the base type's JSON form.
+        value: value in the base type's JSON form, as `convert` keeps it.
         time: milliseconds since 1970, UTC.
         quality: `GOOD`, `BAD` or another of the platform's quality names.
     """
@@ -77,7 +79,7 @@ def named_vtq(rows: Sequence[ValueRow]) -> dict[str, Any]:
             {
                 "name": row.name,
                 "time": row.time,
-                "value": {"value": row.value, "baseType": row.base_type},
+                "value": for_rest(row.base_type, row.value),
                 "quality": row.quality,
             }
             for row in rows

@@ -1,8 +1,7 @@
 """Values and tables between the platform's native form and the wire's.
 
 Seen in the vendor's Java SDK, whose code the platform shares: values of name, link and text types are
-written with the type byte of STRING, whatever the field says. Of this module's own making: the text in which
-TIMESPAN (`{"start", "end", "period"}` as JSON) and THINGCODE (`domain:instance`) are kept.
+written with the type byte of STRING, whatever the field says.
 """
 
 from __future__ import annotations
@@ -109,7 +108,15 @@ def _parsed(text: str) -> Any:
 
 def native_table(table: wire.InfoTable) -> InfoTable:
     """A table from the wire in native form; null cells are left out of their rows."""
-    fields = tuple(Field(name, f.base_type.name, f.description) for name, f in table.fields.items())
+    fields = tuple(
+        Field(
+            name,
+            f.base_type.name,
+            f.description,
+            tuple((k, a.value) for k, a in f.aspects.items() if isinstance(a.value, (str, float, int))),
+        )
+        for name, f in table.fields.items()
+    )
     names = list(table.fields)
     rows = [
         {
@@ -152,7 +159,7 @@ _PAYLOADS: Final[dict[str, Callable[[Any], Any]]] = {
     "VEC2": _vector("xy"),
     "VEC3": _vector("xyz"),
     "VEC4": _vector("xyzw"),
-    "TIMESPAN": lambda text: wire.Timespan(**json.loads(text)),
+    "TIMESPAN": lambda span: wire.Timespan(**span),
     "THINGCODE": _thing_code,
 }
 """What differs from the native value, by base type."""
@@ -165,6 +172,6 @@ _NATIVES: Final[dict[BaseType, Callable[[Any], Any]]] = {
     BaseType.VEC2: _native_vector,
     BaseType.VEC3: _native_vector,
     BaseType.VEC4: _native_vector,
-    BaseType.TIMESPAN: lambda span: json.dumps(span._asdict()),
+    BaseType.TIMESPAN: lambda span: span._asdict(),
     BaseType.THINGCODE: lambda code: f"{code.domain_id}:{code.instance_id}",
 }

@@ -13,6 +13,8 @@
 | IMAGE, BLOB | bytes |
 | VARIANT | any JSON value |
 | VEC2, VEC3, VEC4 | dict x, y[, z[, w]] |
+| TIMESPAN | dict start, end (ms since 1970 UTC), period |
+| THINGCODE | str, `domain:instance` |
 | all others | str |
 
 Documented by PTC: the types, and that values of property updates can't be null. Inferred: the conversions.
@@ -40,8 +42,8 @@ __all__ = ["BASE_TYPES", "convert", "parse_datetime", "parse_tags", "unwrap_vari
 
 # fmt: off
 _TEXT_TYPES: Final = (
-    "STRING", "TEXT", "HTML", "XML", "HYPERLINK", "IMAGELINK", "PASSWORD", "GUID", "SCHEDULE", "TIMESPAN",
-    "NOTHING", "THINGCODE", "PROPERTYNAME", "SERVICENAME", "EVENTNAME", "THINGNAME", "THINGSHAPENAME",
+    "STRING", "TEXT", "HTML", "XML", "HYPERLINK", "IMAGELINK", "PASSWORD", "GUID", "SCHEDULE",
+    "NOTHING", "PROPERTYNAME", "SERVICENAME", "EVENTNAME", "THINGNAME", "THINGSHAPENAME",
     "THINGTEMPLATENAME", "DATASHAPENAME", "MASHUPNAME", "MENUNAME", "BASETYPENAME", "USERNAME",
     "GROUPNAME", "CATEGORYNAME", "STATEDEFINITIONNAME", "STYLEDEFINITIONNAME", "MODELTAGVOCABULARYNAME",
     "DATATAGVOCABULARYNAME", "NETWORKNAME", "MEDIAENTITYNAME", "APPLICATIONKEYNAME",
@@ -72,7 +74,15 @@ def convert(value: Any, base_type: str, *, strict: bool = False) -> Any:
         raise ValueConversionError(value, base_type, "values cannot be null")
     try:
         return converter(value, strict)
-    except (ValueError, TypeError, KeyError, OverflowError, binascii.Error, ParameterError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        OverflowError,
+        AttributeError,
+        binascii.Error,
+        ParameterError,
+    ) as error:
         raise ValueConversionError(value, base_type, str(error)) from error
 
 
@@ -185,7 +195,7 @@ def _json(value: Any, _strict: bool) -> Any:  # noqa: FBT001 - see above
     return value
 
 
-def _infotable(value: Any, _strict: bool) -> InfoTable:  # noqa: FBT001 - see above
+def _infotable(value: Any, strict: bool) -> InfoTable:  # noqa: FBT001 - see above
     if isinstance(value, InfoTable):
         return value
     if isinstance(value, str):
@@ -195,9 +205,51 @@ def _infotable(value: Any, _strict: bool) -> InfoTable:  # noqa: FBT001 - see ab
     definitions = shape.get("fieldDefinitions") if isinstance(shape, dict) else None
     if not isinstance(definitions, dict):
         definitions = {}
-    names = definitions or dict.fromkeys(name for row in rows for name in row)
-    types = {name: d.get("baseType") for name, d in definitions.items() if isinstance(d, dict)}
-    return InfoTable(tuple(Field(name, types.get(name) or "STRING") for name in names), rows)
+    if not definitions:
+        return InfoTable(
+            tuple(Field(name) for name in dict.fromkeys(name for row in rows for name in row)), rows
+        )
+    fields = [_field(name, d if isinstance(d, dict) else {}) for name, d in definitions.items()]
+    fields.sort(key=lambda entry: entry[0])
+    return InfoTable(
+        tuple(f for _, f in fields), [_cells(row, [f for _, f in fields], strict) for row in rows]
+    )
+
+
+def _field(name: str, definition: dict[str, Any]) -> tuple[int, Field]:
+    """Its place and the column."""
+    ordinal, aspects = definition.get("ordinal"), definition.get("aspects")
+    known = aspects.items() if isinstance(aspects, dict) else ()
+    return ordinal if isinstance(ordinal, int) else 0, Field(
+        name,
+        str(definition.get("baseType") or "STRING"),
+        str(definition.get("description") or ""),
+        tuple((key, value) for key, value in known if isinstance(value, (str, float, int))),
+    )
+
+
+def _cells(row: dict[str, Any], fields: list[Field], strict: bool) -> dict[str, Any]:  # noqa: FBT001 - see above
+    """A row in native form; what no column is for is left out."""
+    return {
+        f.name: convert(row[f.name], f.base_type, strict=strict)
+        for f in fields
+        if row.get(f.name) is not None
+    }
+
+
+def _timespan(value: Any, _strict: bool) -> dict[str, Any]:  # noqa: FBT001 - see above
+    if isinstance(value, str):
+        value = json.loads(value)
+    period = value.get("period", "")
+    if not isinstance(period, str):
+        raise ValueError("a period that is no text")  # noqa: TRY004 - callers know ValueError alone
+    start, end = (parse_datetime(value[key]) for key in ("start", "end"))
+    return {"start": start, "end": end, "period": period}
+
+
+def _thing_code(value: Any, _strict: bool) -> str:  # noqa: FBT001 - see above
+    domain, _, instance = value.partition(":")
+    return f"{_whole(32)(domain, False)}:{_whole(64)(instance, False)}"  # noqa: FBT003 - see above
 
 
 def _bytes(value: Any, _strict: bool) -> bytes:  # noqa: FBT001 - see above
@@ -222,6 +274,8 @@ _CONVERTERS: Final[dict[str, Callable[[Any, bool], Any]]] = {
     "TAGS": lambda value, _strict: parse_tags(value),
     "IMAGE": _bytes,
     "BLOB": _bytes,
+    "TIMESPAN": _timespan,
+    "THINGCODE": _thing_code,
     "VARIANT": lambda value, _strict: unwrap_variant(value),
     "VEC2": _vector("xy"),
     "VEC3": _vector("xyz"),

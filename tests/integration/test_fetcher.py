@@ -91,7 +91,7 @@ def test_definitions_are_staged_with_their_shapes(platform: SimulatorServer) -> 
         platform,
         3,
         remote_property("Temp"),
-        remote_property("Secret", "PASSWORD"),
+        remote_property("Secret", "NOTHING"),
         remote_property("Local", category="Other"),
     )
     call("list")

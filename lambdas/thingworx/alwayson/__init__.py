@@ -37,6 +37,7 @@ from lambdas.thingworx.alwayson.model import (
 )
 from lambdas.thingworx.alwayson.multipart import CHUNK_SIZE, MAX_MESSAGE_SIZE, Reassembler, encode_message
 from lambdas.thingworx.alwayson.update import NAMED_VTQ, encode_update
+from lambdas.thingworx.alwayson.wire_forms import from_wire, to_wire
 from lambdas.thingworx.alwayson.wire_json import message_json, table_json, value_json
 
 __all__ = [
@@ -76,9 +77,11 @@ __all__ = [
     "encode_message",
     "encode_update",
     "encode_value",
+    "from_wire",
     "is_success",
     "message_json",
     "status_text",
     "table_json",
+    "to_wire",
     "value_json",
 ]

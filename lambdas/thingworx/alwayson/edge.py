@@ -10,6 +10,7 @@ from lambdas.thingworx.alwayson.codes import BaseType, Characteristic, Method, S
 from lambdas.thingworx.alwayson.events import Reply
 from lambdas.thingworx.alwayson.model import Ids, InfoTable, Request, Value
 from lambdas.thingworx.alwayson.update import NAMED_VTQ
+from lambdas.thingworx.alwayson.wire_forms import to_wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -53,7 +54,7 @@ class Edge:
         rows = [
             {
                 "name": row.name,
-                "value": Value(BaseType[row.base_type], row.value),
+                "value": to_wire(row.base_type, row.value),
                 "time": row.time,
                 "quality": row.quality,
             }

@@ -10,8 +10,10 @@ from lambdas.shared.errors import WireError
 from lambdas.thingworx.alwayson.codes import BaseType, Characteristic, EntityType, Method
 from lambdas.thingworx.alwayson.encode import UNFIT, encode_shape, encode_text, encode_value
 from lambdas.thingworx.alwayson.messages import encode_entity
-from lambdas.thingworx.alwayson.model import Field, Value
+from lambdas.thingworx.alwayson.model import Field
 from lambdas.thingworx.alwayson.multipart import CHUNK_SIZE, MAX_MESSAGE_SIZE, frames_of
+from lambdas.thingworx.alwayson.wire_forms import to_wire
+from lambdas.thingworx.base_types import SUPPORTED, TEXT_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -64,7 +66,7 @@ def encode_update(
 
     Args:
         thing: name of the Thing, as it was bound.
-        rows: base type by name; values as `Value` describes them, never None.
+        rows: base type by name; values in its JSON form, as `convert` gives it.
         ids: of the header.
         chunk_size: largest frame in bytes.
         max_message_size: what the receiver takes, in bytes.
@@ -131,22 +133,22 @@ def _string(value: str, time: int) -> bytes:
     return b"\x00" + encode_text(value) + _TIME.pack(_DATETIME, time)
 
 
-def _variant(value: Value, time: int) -> bytes:
+def _variant(value: dict[str, Any], time: int) -> bytes:
     """A VARIANT property's value; the cell is the variant, so it isn't wrapped again."""
-    return encode_value(value) + _TIME.pack(_DATETIME, time)
+    return encode_value(to_wire("VARIANT", value).value) + _TIME.pack(_DATETIME, time)
 
 
-def _general(base_type: BaseType) -> Callable[[Any, int], bytes]:
-    return lambda value, time: encode_value(Value(base_type, value)) + _TIME.pack(_DATETIME, time)
+def _general(base_type: str) -> Callable[[Any, int], bytes]:
+    return lambda value, time: encode_value(to_wire(base_type, value)) + _TIME.pack(_DATETIME, time)
 
 
 _WRITERS: dict[str, Callable[[Any, int], bytes]] = {
-    **{base_type.name: _general(base_type) for base_type in BaseType if base_type is not BaseType.NOTHING},
+    **{base_type: _general(base_type) for base_type in SUPPORTED},
+    **dict.fromkeys(TEXT_TYPES - {"XML"}, _string),
     "NUMBER": _fixed(BaseType.NUMBER, "d"),
     "INTEGER": _fixed(BaseType.INTEGER, "i"),
     "LONG": _fixed(BaseType.LONG, "q"),
     "DATETIME": _fixed(BaseType.DATETIME, "q"),
     "VARIANT": _variant,
     "BOOLEAN": _boolean,
-    "STRING": _string,
 }

@@ -410,12 +410,11 @@ def test_any_json_value_survives_a_variant(value: Any) -> None:
 async def test_a_value_too_strange_to_send_is_a_readable_error(
     server: SimulatorServer, client: Client
 ) -> None:
-    server.platform.add_thing("odd", properties=[remote_property("P", "THINGCODE")])
+    server.platform.add_thing("odd", properties=[remote_property("P", "INFOTABLE")])
+    table = {"dataShape": {"fieldDefinitions": {"a": {"baseType": "NO SUCH TYPE"}}}, "rows": []}
     async with Edge(server) as edge:
         await edge.ready("odd")
-        answer = await asyncio.to_thread(
-            client.call, "PUT", "Things/odd/Properties/P", {"P": "no code at all"}
-        )
+        answer = await asyncio.to_thread(client.call, "PUT", "Things/odd/Properties/P", {"P": table})
         assert answer.status_code == 500
         assert "can't be sent" in answer.text
 

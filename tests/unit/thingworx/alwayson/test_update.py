@@ -20,8 +20,10 @@ from lambdas.thingworx.alwayson import (
     Value,
     encode_message,
     encode_update,
+    to_wire,
 )
 from lambdas.thingworx.infotable import ValueRow
+from tests.unit.thingworx import kept_values
 from tests.unit.thingworx.alwayson import strategies
 from tests.unit.thingworx.alwayson.corpus import BY_NAME
 
@@ -30,7 +32,7 @@ IDS = Ids(10, 0, 777)
 
 def request_of(thing: str, rows: list[ValueRow]) -> Request:
     table = InfoTable.build(
-        NAMED_VTQ, [{**row._asdict(), "value": Value(BaseType[row.base_type], row.value)} for row in rows]
+        NAMED_VTQ, [{**row._asdict(), "value": to_wire(row.base_type, row.value)} for row in rows]
     )
     params = InfoTable.of({"values": Value(BaseType.INFOTABLE, table)})
     return Request(IDS, Method.POST, 10, thing, 2, "UpdateSubscribedPropertyValues", params)
@@ -38,9 +40,9 @@ def request_of(thing: str, rows: list[ValueRow]) -> Request:
 
 rows_of_any_type = st.lists(
     st.builds(
-        lambda name, value, time, quality: ValueRow(name, value.base_type.name, value.value, time, quality),
+        lambda name, typed, time, quality: ValueRow(name, typed[0], typed[1], time, quality),
         strategies.texts,
-        strategies.values.filter(lambda value: value.base_type is not BaseType.NOTHING),
+        kept_values.any_typed,
         strategies.int64s,
         st.sampled_from(["GOOD", "BAD", "UNKNOWN", ""]),
     ),
