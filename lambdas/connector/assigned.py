@@ -27,8 +27,8 @@ class Binds(Protocol):
     def unbind(self, things: Iterable[str]) -> None:
         """Bind these Things no longer; returns at once."""
 
-    def retry_parked(self) -> None:
-        """Bind the Things that were refused now."""
+    def retry_parked(self, things: Iterable[str] | None = None) -> None:
+        """Bind refused Things now: these, or all."""
 
     def parked(self) -> dict[str, str]:
         """Things that the platform refuses now, with the reason."""

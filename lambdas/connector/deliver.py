@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
-import orjson
-
+from lambdas.connector.entries import Entry, batches, entries_of, held
 from lambdas.connector.gate import Gate, backoff
 from lambdas.connector.outcome import Outcome, Verdict, outcome_of
 from lambdas.connector.recent import RecentIds
@@ -15,32 +14,26 @@ from lambdas.connector.stop import Stopped, StopReason
 from lambdas.shared.errors import MalformedParcel
 from lambdas.shared.held_store import HeldReading
 from lambdas.shared.observability import logger
-from lambdas.shared.parcel import Parcel, Reading, decode
-from lambdas.thingworx.infotable import ValueRow
+from lambdas.shared.parcel import decode
 from lambdas.thingworx.transport import PushResult
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
+    from lambdas.connector.backlog import Backlog
     from lambdas.connector.slot_queue import Message
     from lambdas.connector.stop import Stop
     from lambdas.shared.held_store import HeldStore
+    from lambdas.thingworx.infotable import ValueRow
     from lambdas.thingworx.transport import Transport
+
+    Push = Callable[[str, list[ValueRow]], Awaitable["Verdict | PushResult"]]
 
 __all__ = ["Delivery"]
 
-#: Rows of one call: bounds a request's size and the time one Thing takes.
-_ROWS_PER_CALL = 1000
 #: Writes to the held store under way at once; each has several requests of its own.
 _HOLDS = 4
-
-_HeldState = Literal["rejected", "parked"]
-
-
-class _Entry(NamedTuple):
-    reading: Reading
-    rows: list[ValueRow]
 
 
 class Delivery:
@@ -52,9 +45,9 @@ class Delivery:
         stop: gives up waiting work.
         owns: whether this connector still owns its slot; asked before each push.
         concurrency: Things pushed at once.
-        thing_retry_seconds: how long one Thing's failing call is tried before it is parked, and how
-            long a parked Thing's later readings follow it before it is tried again.
-        counters: what happened, by name.
+        backlog: Things whose readings are parked.
+        thing_retry_seconds: how long one Thing's failing call is tried before it is parked.
+        counters: what happened, by name (docs/reference/data-formats.md).
     """
 
     def __init__(
@@ -64,6 +57,7 @@ class Delivery:
         *,
         stop: Stop,
         owns: Callable[[], bool],
+        backlog: Backlog,
         concurrency: int,
         thing_retry_seconds: float,
         counters: Counter[str],
@@ -77,7 +71,7 @@ class Delivery:
         self._retry_seconds = thing_retry_seconds
         self._counters = counters
         self._recent = RecentIds()
-        self._parked: dict[str, tuple[float, Verdict]] = {}
+        self._backlog = backlog
         self.gate = Gate(stop)
 
     async def settle(self, messages: Sequence[Message]) -> None:
@@ -86,14 +80,14 @@ class Delivery:
         Raises:
             Stopped: the connector gives up; what is not settled must stay in the queue.
         """
-        by_thing: dict[str, list[_Entry]] = {}
+        by_thing: dict[str, list[Entry]] = {}
         for message in messages:
             try:
                 parcel = decode(message.body)
             except MalformedParcel as error:
                 await self._set_aside(message, error)
                 continue
-            for entry in _entries(parcel):
+            for entry in entries_of(parcel):
                 by_thing.setdefault(entry.reading.thing, []).append(entry)
         settled = await asyncio.gather(
             *(self._settle_thing(thing, entries) for thing, entries in by_thing.items()),
@@ -105,91 +99,127 @@ class Delivery:
             if isinstance(result, BaseException):
                 raise result
 
-    async def _settle_thing(self, thing: str, entries: list[_Entry]) -> None:
-        fresh: dict[str, _Entry] = {}
+    async def catch_up(self) -> None:
+        """Have parked Things catch up until the connector is asked to stop."""
+        await self._backlog.run(self)
+
+    async def _settle_thing(self, thing: str, entries: list[Entry]) -> None:
+        fresh: dict[str, Entry] = {}
+        replayed = []
         for entry in entries:
-            if entry.reading.id not in self._recent:
+            if entry.replayed:  # somebody wants it sent again
+                replayed.append(entry)
+            elif entry.reading.id not in self._recent:
                 fresh.setdefault(entry.reading.id, entry)
-        self._count("duplicate", len(entries) - len(fresh))
-        in_time_order = sorted(fresh.values(), key=lambda entry: entry.reading.time)
-        for batch in _batches(in_time_order):
+        self._count("duplicate", len(entries) - len(replayed) - len(fresh))
+        in_time_order = sorted((*replayed, *fresh.values()), key=lambda entry: entry.reading.time)
+        for batch in batches(in_time_order):
             await self._settle_batch(thing, batch)
 
-    async def _settle_batch(self, thing: str, batch: list[_Entry]) -> None:
-        rows = [row for entry in batch for row in entry.rows]
-        verdict = self._still_parked(thing) or await self._push(thing, rows)
-        if isinstance(verdict, PushResult):
-            self._parked.pop(thing, None)
-            await self._delivered(batch, verdict)
-        elif verdict.outcome is not Outcome.REJECT:
-            if self._still_parked(thing) is None:
-                self._parked[thing] = (time.monotonic() + self._retry_seconds, verdict)
-            await self._hold([_held(entry.reading, "parked", verdict) for entry in batch])
-        elif len(batch) > 1:
+    async def _settle_batch(self, thing: str, batch: list[Entry]) -> None:
+        if thing in self._backlog:
+            # While nobody is served the queue is the better place to wait, and has more room.
+            await self.gate.passed()
+            if await self._backlog.park(
+                thing, None, lambda verdict: self._hold_all(batch, "parked", verdict)
+            ):
+                return
+        settled, verdict = await self._offer(thing, batch, self._push)
+        if verdict is not None:
+            rest = batch[settled:]
+            await self._backlog.park(thing, verdict, lambda verdict: self._hold_all(rest, "parked", verdict))
+
+    async def offer_parked(self, thing: str, batch: list[Entry]) -> tuple[int, Verdict | None]:
+        """See `Settler.offer_parked`."""
+        return await self._offer(thing, batch, self._push_once)
+
+    async def reject_parked(self, parked: HeldReading, detail: str) -> None:
+        """See `Settler.reject_parked`."""
+        reading = parked._replace(state="rejected", reason="unreadable_parked", detail=detail)
+        await self._hold([reading], replayed=True)
+
+    async def _offer(self, thing: str, batch: list[Entry], push: Push) -> tuple[int, Verdict | None]:
+        """Have readings delivered, or rejected one by one, up to the first that the Thing can't take now.
+
+        Returns:
+            How many of them are settled, and why not more.
+        """
+        answer = await push(thing, [row for entry in batch for row in entry.rows])
+        if isinstance(answer, PushResult):
+            await self._delivered(batch, answer)
+        elif answer.outcome is not Outcome.REJECT:
+            return 0, answer
+        elif len(batch) == 1:
+            await self._hold_all(batch, "rejected", answer)
+        else:
             # The platform refuses a call as a whole: halve it until the refused readings stand alone.
             middle = len(batch) // 2
-            await self._settle_batch(thing, batch[:middle])
-            await self._settle_batch(thing, batch[middle:])
-        else:
-            await self._hold([_held(batch[0].reading, "rejected", verdict)])
+            settled, verdict = await self._offer(thing, batch[:middle], push)
+            if verdict is not None:
+                return settled, verdict
+            settled, verdict = await self._offer(thing, batch[middle:], push)
+            return middle + settled, verdict
+        return len(batch), None
 
-    async def _delivered(self, batch: list[_Entry], result: PushResult) -> None:
+    async def _delivered(self, batch: list[Entry], result: PushResult) -> None:
         """The platform took the rows, but for those that `result` names: their values are rejected."""
         refused = {id(entry.row): entry for entry in result.refused}
-        held = []
-        for reading, rows in batch:
-            named = zip(reading.values.items(), rows, strict=True)
-            bad = {name: value for (name, value), row in named if id(row) in refused}
-            if bad:
-                why = next(refused[id(row)] for row in rows if id(row) in refused)
+        bad: dict[bool, list[HeldReading]] = {True: [], False: []}
+        for entry in batch:
+            named = zip(entry.reading.values.items(), entry.rows, strict=True)
+            values = {name: value for (name, value), row in named if id(row) in refused}
+            if values:
+                why = next(refused[id(row)] for row in entry.rows if id(row) in refused)
                 verdict = Verdict(Outcome.REJECT, why.reason, why.detail)
-                held.append(_held(reading._replace(values=bad), "rejected", verdict))
-        if held:
-            await self._hold(held)
-        self._count("delivered", len(batch) - len(held))
+                bad[entry.replayed].append(held(entry, "rejected", verdict, values))
+        for replayed, readings in bad.items():
+            await self._hold(readings, replayed=replayed)
+            taken = sum(entry.replayed is replayed for entry in batch)
+            self._count("delivered", taken - len(readings), replayed=replayed)
+        for entry in batch:
+            self._recent.add(entry.reading.id)
         self._counters["values_suppressed"] += result.suppressed
         rows_given = sum(len(entry.rows) for entry in batch)
         self._counters["values_delivered"] += rows_given - result.suppressed - len(result.refused)
-        for entry in batch:
-            self._recent.add(entry.reading.id)
-
-    def _still_parked(self, thing: str) -> Verdict | None:
-        until, verdict = self._parked.get(thing, (0.0, None))
-        return verdict if time.monotonic() < until else None
 
     async def _push(self, thing: str, rows: list[ValueRow]) -> Verdict | PushResult:
         """Push until it is decided."""
-        # A Thing that was parked gets one try: its lane has waited for it long enough.
-        patience = 0.0 if thing in self._parked else self._retry_seconds
+        # Its lane has waited long enough for a Thing that may not have been served since it was parked.
+        patience = 0.0 if thing in self._backlog.on_trial else self._retry_seconds
         own_trouble_since: float | None = None
         last_failure: float | None = None
         for delay in backoff():
-            try:
-                return await self._call(thing, rows)
-            except Stopped:
-                raise
-            except Exception as error:  # noqa: BLE001 - outcome_of says what to do with each
-                verdict = outcome_of(error)
-            self._counters["push_failed"] += 1
+            answer = await self._push_once(thing, rows)
+            if isinstance(answer, PushResult):
+                self._backlog.on_trial.discard(thing)
+                return answer
             now = time.monotonic()
-            if verdict.outcome is Outcome.WAIT:
-                self.gate.failed(verdict.detail)
-                own_trouble = last_failure is not None and self.gate.served_since(last_failure)
-            else:
-                own_trouble = True
+            own_trouble = answer.outcome is not Outcome.WAIT or (
+                last_failure is not None and self.gate.served_since(last_failure)
+            )
             last_failure = now
             if not own_trouble:
                 own_trouble_since = None
                 continue
             own_trouble_since = own_trouble_since or now
-            final = verdict.outcome in (Outcome.PARK, Outcome.REJECT)
+            final = answer.outcome in (Outcome.PARK, Outcome.REJECT)
             if final or now - own_trouble_since >= patience:
-                logger.warning(
-                    "readings set aside", thing=thing, reason=verdict.reason, detail=verdict.detail
-                )
-                return verdict
+                logger.warning("readings set aside", thing=thing, reason=answer.reason, detail=answer.detail)
+                return answer
             await self._stop.pause(delay)
         raise AssertionError  # pragma: no cover - backoff never ends
+
+    async def _push_once(self, thing: str, rows: list[ValueRow]) -> Verdict | PushResult:
+        try:
+            return await self._call(thing, rows)
+        except Stopped:
+            raise
+        except Exception as error:  # noqa: BLE001 - outcome_of says what to do with each
+            verdict = outcome_of(error)
+        self._counters["push_failed"] += 1
+        if verdict.outcome is Outcome.WAIT:
+            self.gate.failed(verdict.detail)
+        return verdict
 
     async def _call(self, thing: str, rows: list[ValueRow]) -> PushResult:
         while rows:
@@ -214,9 +244,9 @@ class Delivery:
         await self._hold(
             [
                 HeldReading(
-                    thing="-",
+                    thing="",
                     state="rejected",
-                    time=int(time.time() * 1000),
+                    time=message.sent,
                     id=message.id,
                     reason="undecodable_parcel",
                     detail=str(error),
@@ -226,8 +256,19 @@ class Delivery:
             ]
         )
 
-    async def _hold(self, readings: list[HeldReading]) -> None:
+    async def _hold_all(
+        self, entries: list[Entry], state: Literal["rejected", "parked"], why: Verdict
+    ) -> None:
+        for replayed in (True, False):
+            await self._hold(
+                [held(entry, state, why) for entry in entries if entry.replayed is replayed],
+                replayed=replayed,
+            )
+
+    async def _hold(self, readings: list[HeldReading], *, replayed: bool = False) -> None:
         """Write to the held store; what can't be written is not settled, so this tries on."""
+        if not readings:
+            return
         for delay in backoff():
             async with self._holds:
                 self._check_owner()
@@ -237,28 +278,17 @@ class Delivery:
                     logger.error("held store failed", reason=str(error))
                 else:
                     lost = sum(dropped.values())
-                    self._count("dropped_held_full", lost)
-                    self._count(f"held_{readings[0].state}", len(readings) - lost)
+                    self._count("dropped_held_full", lost, replayed=replayed)
+                    self._count(f"held_{readings[0].state}", len(readings) - lost, replayed=replayed)
+                    for reason, number in dropped.items():
+                        self._counters[f"dropped_held_full:{reason}"] += number
                     return
             await self._stop.pause(delay)
 
-    def _count(self, outcome: str, readings: int) -> None:
-        self._counters[outcome] += readings
-        self._counters["taken"] += readings
-
-
-def _entries(parcel: Parcel) -> list[_Entry]:
-    return [
-        _Entry(
-            reading,
-            [
-                ValueRow(shape[name].edge, shape[name].base_type, value, reading.time)
-                for name, value in reading.values.items()
-            ],
-        )
-        for reading in parcel.readings
-        for shape in (parcel.shapes[reading.shape],)
-    ]
+    def _count(self, outcome: str, readings: int, *, replayed: bool = False) -> None:
+        kind = "replayed_" if replayed else ""
+        self._counters[kind + outcome] += readings
+        self._counters[kind + "taken"] += readings
 
 
 async def _uninterrupted(call: Coroutine[Any, Any, PushResult]) -> PushResult:
@@ -269,29 +299,3 @@ async def _uninterrupted(call: Coroutine[Any, Any, PushResult]) -> PushResult:
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise
-
-
-def _batches(entries: list[_Entry]) -> list[list[_Entry]]:
-    """Entries in order, at most `_ROWS_PER_CALL` rows together unless one reading alone has more."""
-    batches: list[list[_Entry]] = []
-    rows = 0
-    for entry in entries:
-        rows += len(entry.rows)
-        if not batches or rows > _ROWS_PER_CALL:
-            batches.append([])
-            rows = len(entry.rows)
-        batches[-1].append(entry)
-    return batches
-
-
-def _held(reading: Reading, state: _HeldState, verdict: Verdict) -> HeldReading:
-    return HeldReading(
-        thing=reading.thing,
-        state=state,
-        time=reading.time,
-        id=reading.id,
-        reason=verdict.reason,
-        detail=verdict.detail,
-        topic="",
-        values=orjson.dumps(dict(reading.values)).decode(),
-    )

@@ -18,6 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lambdas.connector.assigned import AssignedThings, Binds
+from lambdas.connector.backlog_store import BacklogStore
 from lambdas.connector.breaker_store import ControlTableBreaker
 from lambdas.connector.lease import Lease
 from lambdas.connector.serve import Connector, Parts
@@ -129,6 +130,13 @@ def _connector(event: dict[str, Any], context: LambdaContext, token: TaskToken) 
         transport=transport,
         held=held,
         sqs=clients.sqs,
+        backlog=BacklogStore(
+            clients.dynamodb,
+            control_table=settings.control_table,
+            held_table=settings.held_table,
+            slot=event["slot"],
+            owner=uuid.uuid4().hex,
+        ),
         assigned=_assigned(event["slot"], transport, settings, clients),
     )
     seconds_left = context.get_remaining_time_in_millis() / 1000

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from lambdas.connector.assigned import Binds
+from lambdas.connector.backlog import Backlog
 from lambdas.connector.deliver import Delivery
 from lambdas.connector.drain import Drain
 from lambdas.connector.lease import LeaseLost, Taken
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
     from lambdas.connector.assigned import AssignedThings
+    from lambdas.connector.backlog import Store
     from lambdas.connector.lease import Lease, SlotView
     from lambdas.connector.token import TaskToken
     from lambdas.shared.held_store import HeldStore
@@ -72,6 +75,7 @@ class Parts(NamedTuple):
         transport: way to ThingWorx.
         held: held store.
         sqs: boto3 SQS client.
+        backlog: markers and readings of parked Things.
         assigned: keeps the slot's Things bound; None where nothing is bound.
     """
 
@@ -80,6 +84,7 @@ class Parts(NamedTuple):
     transport: Transport
     held: HeldStore
     sqs: SQSClient
+    backlog: Store
     assigned: AssignedThings | None = None
 
 
@@ -201,11 +206,20 @@ class Connector:
 
     async def _serve(self, queue_url: str) -> None:
         lease, settings = self._parts.lease, self._settings
+        transport = self._parts.transport
+        backlog = Backlog(
+            self._parts.backlog,
+            stop=self._stop,
+            owns=lease.valid,
+            retry_seconds=settings.thing_retry_seconds,
+            knock=partial(_bind_again, transport),
+        )
         delivery = Delivery(
-            self._parts.transport,
+            transport,
             self._parts.held,
             stop=self._stop,
             owns=lease.valid,
+            backlog=backlog,
             concurrency=settings.delivery_concurrency,
             thing_retry_seconds=settings.thing_retry_seconds,
             counters=self._counters,
@@ -222,6 +236,8 @@ class Connector:
         if self._parts.assigned is not None:
             tasks.append(asyncio.ensure_future(self._parts.assigned.keep()))
         try:
+            await backlog.load()
+            tasks.append(asyncio.ensure_future(delivery.catch_up()))
             await drain.run()
         finally:
             # Also when receiving failed for good: nothing may be left at work behind the lease.
@@ -324,3 +340,9 @@ class Connector:
     def _report(self) -> None:
         count(self._settings.stack, "connector", dict(self._counters))
         self._counters.clear()
+
+
+def _bind_again(transport: Transport, thing: str) -> None:
+    """Have a Thing bound now that was refused, where Things are bound."""
+    if isinstance(transport, Binds):
+        transport.retry_parked([thing])

@@ -42,12 +42,16 @@ class Message(NamedTuple):
         lane: message group.
         body: parcel as text.
         receipt: handle that deletes it while it is hidden.
+        sent: when the router sent it, milliseconds since 1970 UTC.
+        receives: how often it has been received, this time included; SQS counts approximately.
     """
 
     id: str
     lane: str
     body: str
     receipt: str
+    sent: int = 0
+    receives: int = 1
 
 
 class SlotQueue:
@@ -156,7 +160,7 @@ class SlotQueue:
             MaxNumberOfMessages=BATCH,
             WaitTimeSeconds=wait_seconds,
             VisibilityTimeout=self.visibility,
-            AttributeNames=["MessageGroupId"],
+            AttributeNames=["MessageGroupId", "SentTimestamp", "ApproximateReceiveCount"],
             ReceiveRequestAttemptId=attempt,
         )
         return [
@@ -165,6 +169,8 @@ class SlotQueue:
                 lane=entry["Attributes"]["MessageGroupId"],
                 body=entry["Body"],
                 receipt=entry["ReceiptHandle"],
+                sent=int(entry["Attributes"]["SentTimestamp"]),
+                receives=int(entry["Attributes"]["ApproximateReceiveCount"]),
             )
             for entry in answer.get("Messages", [])
         ]

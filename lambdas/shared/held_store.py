@@ -1,7 +1,8 @@
 """The held store: readings that can't go on now, one DynamoDB item each (docs/reference/data-formats.md).
 
 What is stored is bounded by two daily allowances, one for each Thing and state and one for the whole
-stack. Readings beyond them are dropped, and the caller is told how many. Keys come from the reading and
+stack. What comes without a Thing's name may be of any Thing: all of it together has a tenth of the stack's.
+Readings beyond them are dropped, and the caller is told how many. Keys come from the reading and
 the reason alone: holding a reading twice for one reason leaves one item, and the values that the router
 refused stay beside those that the platform refused. Allowances count attempts, so a retry after a failure
 may use some of the day's allowance twice.
@@ -25,7 +26,18 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-__all__ = ["PAYLOAD_BYTES", "HeldReading", "HeldStore", "HeldStoreUnavailable"]
+__all__ = [
+    "BATCH",
+    "PAYLOAD_BYTES",
+    "HeldReading",
+    "HeldState",
+    "HeldStore",
+    "HeldStoreUnavailable",
+    "partition",
+    "write_batch",
+]
+
+HeldState = Literal["unrouted", "rejected", "parked"]
 
 #: Bytes of a payload that are stored; an item may have 400 KB in all.
 PAYLOAD_BYTES = 300 * 1024
@@ -33,11 +45,14 @@ PAYLOAD_BYTES = 300 * 1024
 _VERSION = 1
 _DETAIL_CHARACTERS = 1000
 _TOPIC_CHARACTERS = 1024
-_BATCH = 25  # the most that BatchWriteItem takes
+#: The most requests that BatchWriteItem takes.
+BATCH = 25
 _ATTEMPTS = 6
 _FIRST_PAUSE_SECONDS = 0.05
 _DAY_SECONDS = 86_400
 _TOTAL = "allowance#total"
+#: Which part of the stack's allowance is there for all readings without a Thing's name.
+_NAMELESS_PART = 10
 
 
 class HeldStoreUnavailable(ConnectorError):  # noqa: N818 - read as a state, like RegistryUnavailable
@@ -57,9 +72,10 @@ class HeldReading(NamedTuple):
         topic: MQTT topic, empty when unknown.
         payload: the original bytes; stored up to `PAYLOAD_BYTES`.
         values: a parcel's converted values as JSON, when `parked`.
+        shape: with `values`, what they are: `{property: [base type, edge name]}` as JSON.
     """
 
-    state: Literal["unrouted", "rejected", "parked"]
+    state: HeldState
     thing: str
     time: int
     id: str
@@ -68,6 +84,7 @@ class HeldReading(NamedTuple):
     topic: str
     payload: bytes | None = None
     values: str | None = None
+    shape: str | None = None
 
 
 class HeldStore:
@@ -127,7 +144,7 @@ class HeldStore:
             kept = self._allowed(list(unique.values()), pool, now)
             expires = int(now) + self._days * _DAY_SECONDS
             requests = [{"PutRequest": {"Item": _item(item, expires)}} for item in kept]
-            list(pool.map(self._write, chunks(requests, _BATCH)))
+            list(pool.map(self._write, chunks(requests, BATCH)))
         dropped = Counter(item.reason for item in unique.values())
         dropped.subtract(item.reason for item in kept)
         return dict(+dropped)
@@ -147,7 +164,10 @@ class HeldStore:
 
         def granted(entry: tuple[str, list[HeldReading]]) -> list[HeldReading]:
             allowance, wanted = entry
-            return wanted[: self._take(allowance, len(wanted), self._per_thing_per_day, now)]
+            limit = self._per_thing_per_day
+            if not wanted[0].thing:
+                limit = max(limit, self._per_day // _NAMELESS_PART)
+            return wanted[: self._take(allowance, len(wanted), limit, now)]
 
         kept = [item for group in pool.map(granted, by_allowance.items()) for item in group]
         return kept[: self._take(_TOTAL, len(kept), self._per_day, now)]
@@ -170,19 +190,36 @@ class HeldStore:
         return max(0, min(wanted, limit - (used - wanted)))
 
     def _write(self, requests: Sequence[Any]) -> None:
-        pending: Mapping[str, Sequence[Any]] = {self._table: requests}
-        for pause in _pauses():
-            answer = self._client.batch_write_item(RequestItems=pending)
-            pending = answer.get("UnprocessedItems", {})
-            if not pending:
-                return
-            self._sleep(pause)
-        left = sum(len(entries) for entries in pending.values())
-        raise HeldStoreUnavailable(f"{left} items of {self._table} unwritten after {_ATTEMPTS} attempts")
+        write_batch(self._client, self._table, requests, self._sleep)
+
+
+def write_batch(
+    client: DynamoDBClient, table: str, requests: Sequence[Any], sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Write at most `BATCH` put or delete requests, all of them.
+
+    Raises:
+        HeldStoreUnavailable: DynamoDB kept leaving some unwritten.
+        botocore.exceptions.ClientError: DynamoDB refused.
+    """
+    pending: Mapping[str, Sequence[Any]] = {table: requests}
+    for pause in _pauses():
+        answer = client.batch_write_item(RequestItems=pending)
+        pending = answer.get("UnprocessedItems", {})
+        if not pending:
+            return
+        sleep(pause)
+    left = sum(len(entries) for entries in pending.values())
+    raise HeldStoreUnavailable(f"{left} items of {table} unwritten after {_ATTEMPTS} attempts")
+
+
+def partition(state: str, thing: str) -> str:
+    """Hash key of what is held of a Thing in one state."""
+    return f"{state}#{thing or '-'}"
 
 
 def _pk(item: HeldReading) -> str:
-    return f"{item.state}#{item.thing or '-'}"
+    return partition(item.state, item.thing)
 
 
 def _sk(item: HeldReading) -> str:
@@ -206,6 +243,7 @@ def _item(item: HeldReading, expires: int) -> dict[str, Any]:
             "time": item.time,
             "payload": payload,
             "values": item.values,
+            "shape": item.shape,
             "expires": expires,
         }
     )

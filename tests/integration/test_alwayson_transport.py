@@ -21,7 +21,7 @@ from lambdas.thingworx.infotable import ValueRow
 from sandbox.thingworx.model import remote_property
 from sandbox.thingworx.server import SimulatorServer
 from sandbox.thingworx.settings import Settings
-from tests.unit.connector.fakes import FakeHeld, until
+from tests.unit.connector.fakes import FakeBacklog, FakeHeld, backlog_of, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -274,11 +274,13 @@ def test_readings_are_delivered_parked_and_rejected_as_over_rest(simulator: Simu
 
     async def scenario() -> None:
         async with connected(simulator) as transport:
+            stop = Stop()
             delivery = Delivery(
                 transport,
                 held,  # type: ignore[arg-type] # a stand-in
-                stop=Stop(),
+                stop=stop,
                 owns=lambda: True,
+                backlog=backlog_of(FakeBacklog(held), stop, 1),
                 concurrency=4,
                 thing_retry_seconds=1,
                 counters=counters,

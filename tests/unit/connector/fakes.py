@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from lambdas.connector.backlog import Backlog
 from lambdas.connector.slot_queue import Message
+from lambdas.shared.held_items import HeldItem, Page
 from lambdas.shared.parcel import Reading, encode
 from lambdas.shared.shape import Property
 from lambdas.thingworx.transport import PushResult
@@ -19,6 +21,7 @@ from lambdas.thingworx.transport import PushResult
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from lambdas.connector.stop import Stop
     from lambdas.shared.held_store import HeldReading
     from lambdas.thingworx.infotable import ValueRow
 
@@ -113,6 +116,57 @@ class FakeHeld:
         return dict(Counter(item.reason for item in lost))
 
 
+class FakeBacklog:
+    """Markers, and the parked readings of a `FakeHeld`; it fails while `failures` lasts.
+
+    Attributes:
+        marks: Thing -> reason.
+        calls: method and Thing of each call, in order.
+    """
+
+    def __init__(self, held: FakeHeld, **marks: str) -> None:
+        self.marks = dict(marks)
+        self.calls: list[tuple[str, str]] = []
+        self.failures = 0
+        self._held = held
+
+    def things(self) -> dict[str, str]:
+        self._begin("things", "")
+        return dict(self.marks)
+
+    def mark(self, thing: str, reason: str) -> None:
+        self._begin("mark", thing)
+        self.marks[thing] = reason
+
+    def unmark(self, thing: str) -> None:
+        self._begin("unmark", thing)
+        self.marks.pop(thing, None)
+
+    def oldest(self, thing: str, limit: int) -> Page:
+        self._begin("oldest", thing)
+        parked = [entry for entry in self._held.held if (entry.thing, entry.state) == (thing, "parked")]
+        parked.sort(key=lambda entry: (entry.time, entry.id))
+        items = [HeldItem(f"parked#{thing}", f"{entry.time:013d}#{entry.id}", entry) for entry in parked]
+        return Page(items[:limit], len(items) > limit)
+
+    def delete(self, items: Sequence[HeldItem]) -> None:
+        self._begin("delete", items[0].reading.thing if items else "")
+        for item in items:
+            self._held.held.remove(item.reading)
+
+    def _begin(self, method: str, thing: str) -> None:
+        self.calls.append((method, thing))
+        if self.failures:
+            self.failures -= 1
+            raise refused("ThrottlingException")
+
+
+def backlog_of(
+    store: FakeBacklog, stop: Stop, seconds: float, owns: Callable[[], bool] = lambda: True
+) -> Backlog:
+    return Backlog(store, stop=stop, owns=owns, retry_seconds=seconds)
+
+
 class FakeSqs:
     """One FIFO queue as SQS serves it to one consumer, without visibility timeouts.
 
@@ -157,7 +211,11 @@ class FakeSqs:
                     "MessageId": entry.id,
                     "Body": entry.body,
                     "ReceiptHandle": entry.receipt,
-                    "Attributes": {"MessageGroupId": entry.lane},
+                    "Attributes": {
+                        "MessageGroupId": entry.lane,
+                        "SentTimestamp": str(entry.sent),
+                        "ApproximateReceiveCount": str(entry.receives),
+                    },
                 }
                 for entry in given
             ]

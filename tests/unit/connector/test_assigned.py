@@ -33,7 +33,7 @@ class FakeBinder:
     def unbind(self, things: Iterable[str]) -> None:
         self.bound -= set(things)
 
-    def retry_parked(self) -> None:
+    def retry_parked(self, things: Iterable[str] | None = None) -> None:
         self.calls.append(("retry_parked", sorted(self.bound)))
 
     def parked(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -15,16 +16,26 @@ from lambdas.connector.deliver import Delivery
 from lambdas.connector.slot_queue import Message
 from lambdas.connector.stop import Stop, Stopped, StopReason
 from lambdas.shared.errors import ThingworxCallFailed, ThingworxUnavailable
+from lambdas.shared.parcel import encode
 from lambdas.thingworx.transport import PushResult, RefusedRow
-from tests.unit.connector.fakes import FakeHeld, FakeTransport, message, reading, until
+from tests.unit.connector.fakes import (
+    SHAPES,
+    FakeBacklog,
+    FakeHeld,
+    FakeTransport,
+    backlog_of,
+    message,
+    reading,
+    until,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from lambdas.shared.parcel import Reading
     from lambdas.thingworx.infotable import ValueRow
 
-SETTLED = ("delivered", "duplicate", "held_parked", "held_rejected", "dropped_held_full")
+SETTLED = ("delivered", "late", "duplicate", "held_parked", "held_rejected", "dropped_held_full")
 
 
 class Bench:
@@ -43,11 +54,14 @@ class Bench:
         self.stop = Stop()
         self.owner = True
         self.counters: Counter[str] = Counter()
+        self.store = FakeBacklog(self.held)
+        self.backlog = backlog_of(self.store, self.stop, patience, lambda: self.owner)
         self.delivery = Delivery(
             self.transport,
             self.held,  # type: ignore[arg-type] # a stand-in
             stop=self.stop,
             owns=lambda: self.owner,
+            backlog=self.backlog,
             concurrency=concurrency,
             thing_retry_seconds=patience,
             counters=self.counters,
@@ -57,9 +71,25 @@ class Bench:
         """Settle one message of a lane."""
         await self.delivery.settle([message("lane-0", *readings)])
 
+    async def replay(self, *readings: Reading) -> None:
+        """Settle one message that sends held readings again."""
+        body = encode(readings, SHAPES, replay="again").decode()
+        await self.delivery.settle([Message(f"replay-{readings[0].id}", "lane-0", body, "r")])
+
+    @contextlib.asynccontextmanager
+    async def catching_up(self) -> AsyncIterator[None]:
+        """Have parked Things catch up meanwhile."""
+        task = asyncio.ensure_future(self.delivery.catch_up())
+        try:
+            yield
+        finally:
+            self.stop.ask(StopReason.END_OF_LIFE)
+            await task
+
     def check_sum(self) -> None:
-        """Nothing taken is unaccounted for."""
-        assert self.counters["taken"] == sum(self.counters[name] for name in SETTLED)
+        """Nothing taken is unaccounted for, neither the first time nor again."""
+        for kind in ("", "replayed_"):
+            assert self.counters[f"{kind}taken"] == sum(self.counters[kind + name] for name in SETTLED)
 
 
 def failing(times: int, error: Callable[[], Exception], thing: str = "*") -> Callable[[str, Any], None]:
@@ -185,8 +215,6 @@ def test_a_failing_call_is_tried_again_then_parked_and_later_readings_follow_it(
         await bench.settle(reading("pump", 1), reading("fan", 1))
         assert bench.transport.times("fan") == [1], "its neighbour goes on"
         tried = len(bench.transport.tried)
-        bench.delivery._retry_seconds = 60
-        bench.delivery._parked["pump"] = (10**12, bench.delivery._parked["pump"][1])
         await bench.settle(reading("pump", 2))
         assert len(bench.transport.tried) == tried, "not pushed past the parked one"
 
@@ -198,36 +226,110 @@ def test_a_failing_call_is_tried_again_then_parked_and_later_readings_follow_it(
     ]
     assert "script error" in bench.held.held[0].detail
     assert json.loads(bench.held.held[0].values or "") == {"temp": 1.0}
+    assert json.loads(bench.held.held[0].shape or "") == {"temp": ["NUMBER", "Temp"]}
     assert len([thing for thing, _ in bench.transport.tried if thing == "pump"]) > 1
     bench.check_sum()
 
 
-def test_a_parked_thing_is_tried_once_when_its_time_is_over_and_so_never_delays_its_lane_again() -> None:
+def test_a_thing_accepted_again_catches_up_in_order_before_a_later_reading_is_delivered() -> None:
+    async def scenario() -> None:
+        for at in (1, 2, 3):
+            await bench.settle(reading("pump", at))
+        async with bench.catching_up():
+            await until(lambda: "pump" not in bench.backlog)
+        await bench.settle(reading("pump", 4))
+
+    bench = Bench(failing(1, lambda: ThingworxCallFailed(404, "no such Thing")))
+    asyncio.run(scenario())
+    assert bench.transport.times("pump") == [1, 2, 3, 4]
+    assert not bench.held.held
+    assert not bench.store.marks
+    assert +bench.counters == {
+        "taken": 4, "held_parked": 3, "delivered": 1, "replayed_taken": 3, "replayed_delivered": 3,
+        "values_delivered": 4, "push_failed": 1,
+    }  # fmt: skip
+
+
+def test_what_was_caught_up_is_recognised_when_its_message_comes_again() -> None:
+    async def scenario() -> None:
+        await bench.settle(reading("pump", 1), reading("pump", 2))
+        async with bench.catching_up():
+            await until(lambda: "pump" not in bench.backlog)
+        await bench.settle(reading("pump", 1), reading("pump", 2), reading("pump", 3))
+
+    bench = Bench(failing(1, lambda: ThingworxCallFailed(404, "no such Thing")))
+    asyncio.run(scenario())
+    assert bench.transport.times("pump") == [1, 2, 3]
+    assert bench.counters["duplicate"] == 2
+    bench.check_sum()
+
+
+def test_while_the_platform_serves_nobody_readings_of_a_parked_thing_stay_in_their_queue() -> None:
+    """The queue has room for days, the held store for the day's allowance."""
+
     async def scenario() -> None:
         await bench.settle(reading("pump", 1))
-        verdict = bench.delivery._parked["pump"][1]
-        bench.delivery._parked["pump"] = (0.0, verdict)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("lambdas.connector.gate._FIRST_SECONDS", 60.0)
+            patch.setattr("lambdas.connector.gate._MOST_SECONDS", 60.0)
+            bench.delivery.gate.failed("503")
+            settling = asyncio.ensure_future(bench.settle(reading("pump", 2)))
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert not settling.done()
+            assert len(bench.held.held) == 1
+            bench.stop.abandon()
+            with pytest.raises(Stopped):
+                await settling
+
+    bench = Bench(failing(10**9, lambda: ThingworxCallFailed(404, "no such Thing")))
+    asyncio.run(scenario())
+
+
+def test_a_thing_whose_backlog_found_no_room_is_tried_once_and_so_never_delays_its_lane_again() -> None:
+    async def scenario() -> None:
+        await bench.settle(reading("pump", 1))
+        async with bench.catching_up():
+            await until(lambda: "pump" not in bench.backlog)
         bench.delivery._retry_seconds = 60
         before = len(bench.transport.tried)
         await bench.settle(reading("pump", 2))
         assert len(bench.transport.tried) == before + 1
 
-    bench = Bench(failing(10**9, lambda: ThingworxCallFailed(500, "script error")))
+    bench = Bench(
+        failing(10**9, lambda: ThingworxCallFailed(500, "script error")), held=FakeHeld(room=0), patience=0.01
+    )
     asyncio.run(scenario())
-    assert [entry.time for entry in bench.held.held] == [1, 2]
+    assert bench.counters["dropped_held_full"] == bench.counters["dropped_held_full:write_failed"] == 2
 
 
-def test_a_thing_that_takes_values_again_is_parked_no_longer() -> None:
+def test_replayed_readings_are_never_taken_for_repeats_and_are_counted_apart() -> None:
+    async def scenario() -> None:
+        await bench.settle(reading("pump", 5, "a"))
+        await bench.replay(reading("pump", 5, "a"), reading("pump", 1, "b"), reading("pump", 1, "b"))
+        await bench.settle(reading("pump", 5, "a"), reading("pump", 1, "b"))
+
+    bench = Bench()
+    asyncio.run(scenario())
+    assert bench.transport.times("pump") == [5, 1, 1, 5]
+    assert (bench.counters["taken"], bench.counters["replayed_taken"]) == (3, 3)
+    assert bench.counters["duplicate"] == 2
+    bench.check_sum()
+
+
+def test_replayed_readings_of_a_parked_thing_wait_behind_its_backlog() -> None:
     async def scenario() -> None:
         await bench.settle(reading("pump", 1))
-        bench.delivery._parked["pump"] = (0.0, bench.delivery._parked["pump"][1])
-        await bench.settle(reading("pump", 2))
-        await bench.settle(reading("pump", 3))
+        await bench.replay(reading("pump", 2))
+        async with bench.catching_up():
+            await until(lambda: "pump" not in bench.backlog)
 
     bench = Bench(failing(1, lambda: ThingworxCallFailed(404, "no such Thing")))
     asyncio.run(scenario())
-    assert [(entry.time, entry.reason) for entry in bench.held.held] == [(1, "thing_not_found")]
-    assert bench.transport.times("pump") == [2, 3]
+    assert bench.transport.times("pump") == [1, 2]
+    assert bench.counters["replayed_held_parked"] == 1
+    assert bench.counters["replayed_delivered"] == 2
+    bench.check_sum()
 
 
 def test_a_failure_that_passes_is_delivered_late_and_not_parked() -> None:
@@ -270,11 +372,11 @@ def test_only_the_refused_reading_of_a_call_is_rejected() -> None:
 
 def test_a_message_that_is_no_parcel_is_held_whole_and_its_neighbours_go_on() -> None:
     bench = Bench()
-    bad = Message("m-1", "lane-0", "no parcel", "r-1")
+    bad = Message("m-1", "lane-0", "no parcel", "r-1", sent=77)
     asyncio.run(bench.delivery.settle([bad, message("lane-0", reading("pump", 1))]))
     (held,) = bench.held.held
-    assert (held.state, held.thing, held.reason, held.payload) == (
-        "rejected", "-", "undecodable_parcel", b"no parcel",
+    assert (held.state, held.thing, held.time, held.reason, held.payload) == (
+        "rejected", "", 77, "undecodable_parcel", b"no parcel",
     )  # fmt: skip
     assert bench.transport.times("pump") == [1]
     bench.check_sum()
@@ -367,7 +469,7 @@ def test_a_call_under_way_is_seen_to_its_end_even_when_cancelled() -> None:
     asyncio.run(scenario())
 
 
-_ANSWERS = st.sampled_from(["ok", "ok", "ok", 400, 404, 500, 503])
+_ANSWERS = st.sampled_from(["ok", "ok", "ok", "row", 400, 404, 500, 503])
 _READINGS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30)), min_size=1, max_size=40)
 
 
@@ -377,6 +479,7 @@ def test_taken_is_always_delivered_or_duplicate_or_held_or_dropped(
     readings: list[tuple[int, int]], script: list[Any], room: int
 ) -> None:
     answers = iter(script)
+    refused = [0]
 
     def answer(*_: Any) -> None:
         status = next(answers, "ok")
@@ -384,24 +487,39 @@ def test_taken_is_always_delivered_or_duplicate_or_held_or_dropped(
             raise ThingworxUnavailable("503")
         if isinstance(status, int):
             raise ThingworxCallFailed(status, "as told")
+        refused[0] = status == "row"
+
+    def result(rows: Sequence[ValueRow]) -> PushResult:
+        return PushResult(refused=(RefusedRow(rows[0], "row_refused", "as told"),) if refused[0] else ())
 
     async def scenario() -> None:
         half = len(readings) // 2
-        for part in (readings[:half], readings[half:], readings[:half]):
-            await bench.delivery.settle([message("lane-0", reading(f"t-{thing}", at)) for thing, at in part])
+        async with bench.catching_up():
+            for part in (readings[:half], readings[half:], readings[:half]):
+                await bench.delivery.settle(
+                    [message("lane-0", reading(f"t-{thing}", at)) for thing, at in part]
+                )
+            await bench.replay(*(reading(f"t-{thing}", at) for thing, at in readings))
+            await until(lambda: not bench.backlog._waiting)
 
     bench = Bench(answer, held=FakeHeld(room=room), patience=0.002)
+    bench.transport.result = result
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lambdas.connector.gate._FIRST_SECONDS", 0.0005)
         patch.setattr("lambdas.connector.gate._MOST_SECONDS", 0.002)
         asyncio.run(scenario())
     half = len(readings) // 2
-    assert bench.counters["taken"] == len(readings) + half
+    counters = bench.counters
+    assert counters["taken"] == len(readings) + half
+    # Sent again: what the replay has, and what was parked and taken up, all of which was in the end.
+    parked = counters["held_parked"] + counters["replayed_held_parked"]
+    assert counters["replayed_taken"] == len(readings) + parked
     bench.check_sum()
     assert all(count == 1 for count in bench.transport.most_under_way.values())
     reached = {(thing, row.time) for thing, rows in bench.transport.accepted for row in rows}
     held = {(entry.thing, entry.time) for entry in bench.held.held}
+    assert {entry.state for entry in bench.held.held} <= {"rejected"}, "nothing stays parked"
     wanted = {(f"t-{thing}", at) for thing, at in readings}
     assert reached | held <= wanted
-    if not bench.counters["dropped_held_full"]:
+    if not counters["dropped_held_full"]:
         assert reached | held == wanted, "nothing is lost"

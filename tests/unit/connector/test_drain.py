@@ -14,7 +14,17 @@ from lambdas.connector.drain import Drain
 from lambdas.connector.slot_queue import Message, SlotQueue
 from lambdas.connector.stop import Stop, StopReason
 from lambdas.shared.errors import ThingworxCallFailed, ThingworxUnavailable
-from tests.unit.connector.fakes import FakeHeld, FakeSqs, FakeTransport, message, reading, refused, until
+from tests.unit.connector.fakes import (
+    FakeBacklog,
+    FakeHeld,
+    FakeSqs,
+    FakeTransport,
+    backlog_of,
+    message,
+    reading,
+    refused,
+    until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -38,11 +48,13 @@ class Bench:
         self.stop = Stop()
         self.owner = True
         self.counters: Counter[str] = Counter()
+        held = held or FakeHeld()
         self.delivery = Delivery(
             self.transport,
-            held or FakeHeld(),  # type: ignore[arg-type] # a stand-in
+            held,  # type: ignore[arg-type] # a stand-in
             stop=self.stop,
             owns=lambda: self.owner,
+            backlog=backlog_of(FakeBacklog(held), self.stop, thing_retry_seconds, lambda: self.owner),
             concurrency=16,
             thing_retry_seconds=thing_retry_seconds,
             counters=self.counters,

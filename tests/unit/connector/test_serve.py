@@ -17,7 +17,16 @@ from lambdas.connector.timing import Timing
 from lambdas.connector.token import TokenClosed
 from lambdas.shared.errors import ConnectorError, ThingworxCallFailed, ThingworxRefused
 from lambdas.shared.settings import ConnectorSettings
-from tests.unit.connector.fakes import FakeHeld, FakeSqs, FakeTransport, message, reading, refused, until
+from tests.unit.connector.fakes import (
+    FakeBacklog,
+    FakeHeld,
+    FakeSqs,
+    FakeTransport,
+    message,
+    reading,
+    refused,
+    until,
+)
 from tests.unit.connector.test_timing import REQUIRED
 
 if TYPE_CHECKING:
@@ -126,7 +135,8 @@ class Bench:
         settings = ConnectorSettings.from_env(
             REQUIRED | {"BEAT_SECONDS": "0.02", "LEASE_SECONDS": str(LEASE), "THING_RETRY_SECONDS": "60"}
         )
-        parts = Parts(self.token, self.lease, self.transport, self.held, self.sqs)  # type: ignore[arg-type]
+        backlog = FakeBacklog(self.held)
+        parts = Parts(self.token, self.lease, self.transport, self.held, self.sqs, backlog)  # type: ignore[arg-type]
         self.connector = Connector("1", settings, parts, 900)
         now = time.monotonic()
         self.connector._timing = Timing(

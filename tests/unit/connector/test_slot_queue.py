@@ -49,7 +49,7 @@ def test_received_messages_are_hidden_for_the_visibility_timeout_and_name_their_
         (received,) = await queue_of(sqs, visibility=42).receive(3)
         (call,) = sqs.of("receive")
         assert (call["VisibilityTimeout"], call["WaitTimeSeconds"]) == (42, 3)
-        assert call["AttributeNames"] == ["MessageGroupId"]
+        assert call["AttributeNames"] == ["MessageGroupId", "SentTimestamp", "ApproximateReceiveCount"]
         assert received == message("lane-7", reading("lane-7-thing", 0))
 
     run(scenario())
