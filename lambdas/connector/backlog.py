@@ -135,6 +135,8 @@ class Backlog:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._next_look = 0.0
+        self._resting = False
+        self._at_work: set[asyncio.Task[None]] = set()
         self.on_trial: set[str] = set()
 
     def __contains__(self, thing: str) -> bool:
@@ -189,9 +191,25 @@ class Backlog:
                 if now >= self._next_look:
                     await self._look()
                 for thing, waiting in self._waiting.items():
-                    if waiting.until <= now and not waiting.at_work:
+                    if waiting.until <= now and not waiting.at_work and not self._resting:
                         waiting.at_work = True
-                        tasks.create_task(self._catch_up(thing, waiting, settler))
+                        task = tasks.create_task(self._catch_up(thing, waiting, settler))
+                        self._at_work.add(task)
+                        task.add_done_callback(self._at_work.discard)
+
+    async def rest(self) -> None:
+        """Begin nothing until `go_on`, and wait until nothing of it is under way."""
+        self._resting = True
+        while self._at_work:
+            await asyncio.wait(self._at_work)
+
+    def go_on(self) -> None:
+        """Let Things catch up again."""
+        self._resting = False
+
+    @property
+    def _pausing(self) -> bool:
+        return self._resting or self._stop.asked
 
     async def _look(self) -> bool:
         """Take up the Things that have a marker; whether they could be read."""
@@ -233,7 +251,7 @@ class Backlog:
                 async with self._locks[thing]:
                     await self._mark(thing, waiting)
                 limit = 1  # a Thing that is still refused costs one small read
-                while not self._stop.asked and await self._next_page(thing, waiting, limit, settler):
+                while not self._pausing and await self._next_page(thing, waiting, limit, settler):
                     limit = _PAGE
         except Stopped:
             return
@@ -274,7 +292,7 @@ class Backlog:
             if verdict is not None:
                 waiting.verdict = verdict
                 return False
-            if self._stop.asked:
+            if self._pausing:
                 return False
         return True
 

@@ -103,6 +103,14 @@ class Delivery:
         """Have parked Things catch up until the connector is asked to stop."""
         await self._backlog.run(self)
 
+    async def rest(self) -> None:
+        """Let nothing catch up until `go_on`, and wait until none of it is under way."""
+        await self._backlog.rest()
+
+    def go_on(self) -> None:
+        """Let Things catch up again."""
+        self._backlog.go_on()
+
     async def _settle_thing(self, thing: str, entries: list[Entry]) -> None:
         fresh: dict[str, Entry] = {}
         replayed = []
