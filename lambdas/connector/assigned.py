@@ -1,4 +1,4 @@
-"""The Things of a slot, bound from the start: shown as connected before their first reading comes."""
+"""Which Things of a slot are bound: all of them from the start, or those that are present."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from lambdas.shared.observability import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from lambdas.connector.present_things import PresentThings
 
 __all__ = ["AssignedThings", "Binds"]
 
@@ -40,11 +42,16 @@ class Binds(Protocol):
 class AssignedThings:
     """Has the transport bind what the control table assigns to the slot.
 
+    For a hand-over: `load`, then `wanted` is what the connector before has bound, to be bound before that
+    one closes; `keep`, once the slot is ours, reads again and does the rest. `keep` stores what the next
+    one needs when it is cancelled, so it has to end before the lease is given away.
+
     Args:
         slot: slot id, for logs.
         transport: binds.
         names: reads the names of the slot's Things; blocks.
         last_run: reads the name of the last discovery run that ended, or None; blocks.
+        present: says which of them are present; None: all are bound.
     """
 
     def __init__(
@@ -53,22 +60,50 @@ class AssignedThings:
         transport: Binds,
         names: Callable[[], Iterable[str]],
         last_run: Callable[[], str | None],
+        present: PresentThings | None = None,
     ) -> None:
+        self.present = present
         self._slot = slot
         self._transport = transport
         self._names = names
         self._last_run = last_run
+        self._wanted: frozenset[str] = frozenset()
         self._bound: frozenset[str] = frozenset()
         self._run: str | None = None
 
+    async def load(self) -> None:
+        """Learn what is to be bound, in one read; binds nothing.
+
+        Raises:
+            ClientError: the control table can't be read.
+        """
+        if self.present is not None:
+            await self.present.load()
+        else:
+            self._wanted = frozenset(await asyncio.to_thread(self._names))
+
+    def wanted(self) -> frozenset[str]:
+        """Things that are to be bound, as far as is known; empty before `load` and `keep`."""
+        return self._wanted if self.present is None else self.present.wanted()
+
     async def keep(self) -> None:
-        """Bind the slot's Things, and follow each change until cancelled."""
+        """Keep the Things bound that are to be bound, until cancelled."""
+        if self.present is None:
+            await self._follow()
+            return
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.present.run())
+            await self.present.ready()
+            await self._follow()
+
+    async def _follow(self) -> None:
+        """Look at the assignment again and again."""
         told = False
         while True:
             await self._look()
-            if self._bound and not told:
+            if not told and (wanted := self.wanted()):
                 told = True
-                await self._tell()
+                await self._tell(wanted)
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _look(self) -> None:
@@ -78,18 +113,21 @@ class AssignedThings:
         except Exception as error:  # noqa: BLE001 - whatever it was: readings bind their Things all the same
             logger.warning("the slot's Things can't be read", slot=self._slot, reason=str(error))
             return
-        before, self._bound = self._bound, now
-        self._transport.bind(sorted(now - before))
-        self._transport.unbind(sorted(before - now))
+        if self.present is not None:
+            self.present.assign(now)
+        else:
+            before, self._bound, self._wanted = self._bound, now, now
+            self._transport.bind(sorted(now - before))
+            self._transport.unbind(sorted(before - now))
         if run and run != self._run:
             # What the platform refused may have been put right before somebody started this run.
             self._transport.retry_parked()
             self._run = run
 
-    async def _tell(self) -> None:
+    async def _tell(self, wanted: frozenset[str]) -> None:
         """Once a connector: how many Things are shown as connected, and why the others are not."""
         answers = await asyncio.gather(
-            *(self._transport.ready(name) for name in sorted(self._bound)), return_exceptions=True
+            *(self._transport.ready(name) for name in sorted(wanted)), return_exceptions=True
         )
         bound = sum(not isinstance(answer, BaseException) for answer in answers)
         parked = self._transport.parked()

@@ -142,22 +142,21 @@ class Presence:
                 now,
             )
 
-    def begin(self, name: str, newest: int, now: int, *, live: bool = True) -> None:
-        """A Thing's readings are about to be delivered; `end` has to follow.
+    def begin(self, name: str, newest: int, now: int) -> None:
+        """Readings of a Thing are about to be pushed; `end` has to follow.
 
         Args:
             name: Thing.
-            newest: time of its newest reading.
+            newest: time of the newest of them. When it is no news, they tell nothing about now.
             now: clock.
-            live: false for readings that are sent again: they tell nothing about now.
         """
         thing = self._known(name)
         thing.holds += 1
         thing.touched = True
-        record = thing.record
-        thing.record = record._replace(spoke=max(record.spoke, newest), heard=now if live else record.heard)
-        if thing.record.heard - (thing.saved_heard or 0) > _HEARD_MS:
-            self._changed.add(name)
+        if newest > thing.record.spoke:
+            thing.record = thing.record._replace(spoke=newest, heard=now)
+            if now - (thing.saved_heard or 0) > _HEARD_MS:
+                self._changed.add(name)
         self._settle(thing, now)
 
     def end(self, name: str, now: int) -> None:
@@ -166,14 +165,15 @@ class Presence:
         thing.holds -= 1
         self._settle(thing, now)
 
-    def told(self, tell: Tell, now: int) -> None:
-        """A `Tell` is done, or there is nowhere to write it to."""
+    def told(self, tell: Tell, now: int, *, done: bool = True) -> None:
+        """A `Tell` is done, or there is nowhere to write it to; or it was given up and is due again."""
         thing = self._things[tell.thing]
         thing.holds -= 1
         thing.telling = False
-        thing.record = thing.record._replace(told=tell.connected)
-        self._changed.add(tell.thing)
-        self._settle(thing, now)
+        if done:
+            thing.record = thing.record._replace(told=tell.connected)
+            self._changed.add(tell.thing)
+            self._settle(thing, now)
 
     def to_check(self, now: int) -> list[Check]:
         """Things whose client is to be asked for: new ones, and those long without a sign."""

@@ -56,9 +56,9 @@ class Slot:
         self.presence.take(changes, self.now)
         self.follow()
 
-    def deliver(self, at: int, thing: str = "pump", *, live: bool = True) -> None:
+    def deliver(self, at: int, thing: str = "pump") -> None:
         """A push, which binds."""
-        self.presence.begin(thing, at, self.now, live=live)
+        self.presence.begin(thing, at, self.now)
         self.follow()
         self._turn(thing, bound=True)
         self.presence.end(thing, self.now)
@@ -289,8 +289,9 @@ def test_silence_unbinds_and_the_next_reading_binds() -> None:
 def test_readings_sent_again_are_no_sign_of_life() -> None:
     slot = Slot(silence=10 * MINUTE)
     slot.take(came(1))
+    slot.deliver(NOON)
     slot.wait(9 * MINUTE)
-    slot.deliver(NOON - HOUR, live=False)
+    slot.deliver(NOON)
     slot.wait(MINUTE)
     assert slot.bound == set()
 

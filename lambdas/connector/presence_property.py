@@ -1,0 +1,96 @@
+"""A Thing's presence as one of its properties, so that ThingWorx keeps a history of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from lambdas.connector.gate import backoff
+from lambdas.connector.outcome import Outcome, outcome_of
+from lambdas.shared.observability import logger
+from lambdas.thingworx.infotable import ValueRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from lambdas.connector.presence import Tell
+    from lambdas.shared.control_table import ThingRecord
+    from lambdas.shared.shape import Shape
+    from lambdas.thingworx.transport import Transport
+
+__all__ = ["PresenceProperty"]
+
+_BASE_TYPE = "BOOLEAN"
+#: Writes under way at once: a whole slot may come or go together.
+_AT_ONCE = 16
+#: Tries of a write that the platform fails for a reason that may pass.
+_TRIES = 5
+
+
+class PresenceProperty:
+    """Writes presence to the property of one name, of those Things that have it as a BOOLEAN.
+
+    Args:
+        name: property name.
+        transport: way to ThingWorx.
+        shapes: reads shapes by id; blocks.
+        owns: whether the slot is ours; asked before each write.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        transport: Transport,
+        shapes: Callable[[Iterable[str]], Mapping[str, Shape]],
+        owns: Callable[[], bool],
+    ) -> None:
+        self._name = name
+        self._transport = transport
+        self._shapes = shapes
+        self._owns = owns
+        self._window = asyncio.Semaphore(_AT_ONCE)
+        #: Shape id -> the property's edge name, None where the shape has none.
+        self._edges: dict[str, str | None] = {}
+        self._shape_of: dict[str, str] = {}
+
+    def learn(self, things: Iterable[ThingRecord]) -> None:
+        """Take note of the slot's Things; blocks."""
+        shape_of = {thing.name: thing.shape for thing in things}
+        new = set(shape_of.values()) - self._edges.keys()
+        found = self._shapes(new) if new else {}
+        for shape_id, shape in found.items():
+            known = shape.get(self._name)
+            self._edges[shape_id] = known.edge if known and known.base_type == _BASE_TYPE else None
+        self._shape_of = shape_of
+
+    def edge_of(self, thing: str) -> str | None:
+        """Edge name of the property, or None where the Thing has none."""
+        return self._edges.get(self._shape_of.get(thing, ""))
+
+    async def write(self, tell: Tell) -> bool:
+        """Write until ThingWorx has it, or will never take it; a Thing without the property is left alone.
+
+        Returns:
+            Whether that is done; false: the slot isn't ours any more.
+        """
+        edge = self.edge_of(tell.thing)
+        if edge is None:
+            return True
+        row = ValueRow(edge, _BASE_TYPE, tell.connected, tell.time)
+        for number, delay in enumerate(backoff(), start=1):
+            if not self._owns():
+                return False
+            try:
+                async with self._window:
+                    # A remote binding may be missing: then the result says so, and nobody needs to know.
+                    await self._transport.push(tell.thing, [row])
+            except Exception as error:  # noqa: BLE001 - outcome_of says what to do with each
+                verdict = outcome_of(error)
+                final = verdict.outcome in (Outcome.PARK, Outcome.REJECT)
+                if final or (verdict.outcome is Outcome.RETRY and number == _TRIES):
+                    logger.warning("presence not written", thing=tell.thing, reason=verdict.detail)
+                    return True
+            else:
+                return True
+            await asyncio.sleep(delay)
+        raise AssertionError  # pragma: no cover - backoff never ends
