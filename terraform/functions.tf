@@ -50,7 +50,7 @@ locals {
       timeout     = var.assigner_timeout_seconds
       concurrency = null
       vpc         = local.registry_vpc
-      environment = merge(local.redis_environment, {
+      environment = merge(local.redis_environment, local.held_environment, {
         CONTROL_TABLE     = aws_dynamodb_table.control.name
         STAGING_BUCKET    = aws_s3_bucket.this["staging"].bucket
         THINGS_PER_SLOT   = var.things_per_slot
@@ -69,6 +69,7 @@ locals {
         QUEUE_NAME_PREFIX           = local.slot_queue_name_prefix
         CONNECTOR_STATE_MACHINE_ARN = local.connector_state_machine_arn
         VISIBILITY_SECONDS          = var.connector_timings.visibility_seconds
+        RUN_LEASE_SECONDS           = local.run_lease_seconds
       }
     }
     router = {

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 
 from lambdas.assigner.assign import assign, repair
+from lambdas.assigner.runs import Asked, Runs
 from lambdas.shared.control_table import ControlTable
 from lambdas.shared.observability import count, logger
+from lambdas.shared.publishing import Publishing
 from lambdas.shared.run_lock import RunLock
 from lambdas.shared.settings import AssignerSettings
 from lambdas.shared.staging import Staging
+from lambdas.shared.wanted import WantedRuns
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -33,19 +37,26 @@ _COUNTERS = {
 }
 
 
+#: Less than Step Functions waits between two tries.
+_PUBLISH_PATIENCE_SECONDS = 60.0
+
+
 class _Parts(NamedTuple):
     settings: AssignerSettings
     control: ControlTable
-    lock: RunLock
+    runs: Runs
+    publishing: Publishing
     s3: S3Client
 
 
 @cache
 def _parts() -> _Parts:
     settings = AssignerSettings.from_env(os.environ)
-    dynamodb = boto3.client("dynamodb")
-    control = ControlTable(settings.control_table, dynamodb)
-    return _Parts(settings, control, RunLock(settings.control_table, dynamodb), boto3.client("s3"))
+    dynamodb, table = boto3.client("dynamodb"), settings.control_table
+    runs = Runs(RunLock(table, dynamodb), WantedRuns(table, dynamodb), settings.run_lease_seconds * 1000)
+    return _Parts(
+        settings, ControlTable(table, dynamodb), runs, Publishing(table, dynamodb), boto3.client("s3")
+    )
 
 
 @cache
@@ -62,7 +73,8 @@ def handle(event: dict[str, Any], _context: object) -> dict[str, Any]:
 
     Raises:
         ValueError: the action is unknown.
-        Conflict: the run has lost its lock, or the control table changed meanwhile.
+        RunLost: the run has lost its lock; another one carries on.
+        Conflict: the control table changed meanwhile, or another run publishes.
         RegistryUnavailable: Redis doesn't answer.
         StagingFault: what an earlier step had to stage is missing.
     """
@@ -74,9 +86,9 @@ def handle(event: dict[str, Any], _context: object) -> dict[str, Any]:
 
 def _begin(event: dict[str, Any]) -> dict[str, Any]:
     parts = _parts()
-    taken = parts.lock.begin(event["run"], parts.settings.run_lease_seconds * 1000, _now())
-    count(parts.settings.stack, "assigner", {"runs_refused": int(not taken.acquired)})
-    return taken._asdict()
+    begun = parts.runs.begin(event["run"], Asked.of(event), _now())
+    count(parts.settings.stack, "assigner", {"runs_refused": int(not begun["acquired"])})
+    return begun
 
 
 def _assign(event: dict[str, Any]) -> dict[str, Any]:
@@ -105,14 +117,16 @@ def _publish(event: dict[str, Any]) -> dict[str, Any]:
 
     parts = _parts()
     _renew(event)
-    answer = publish(parts.control, _registry())
+    owner = f"{event['run']}/{uuid.uuid4().hex[:8]}"
+    with parts.publishing.hold(owner, _PUBLISH_PATIENCE_SECONDS):
+        answer = publish(parts.control, _registry())
     count(parts.settings.stack, "assigner", {"things_published": answer["things"]})
     return answer
 
 
 def _end(event: dict[str, Any]) -> dict[str, Any]:
     parts = _parts()
-    again = parts.lock.end(event["run"])
+    again = parts.runs.end(event["run"], Asked.of(event), _now(), failed=bool(event.get("failed")))
     count(parts.settings.stack, "assigner", {"runs_ended": 1})
     return {"again": again}
 
@@ -121,8 +135,8 @@ _ACTIONS = {"begin": _begin, "assign": _assign, "publish": _publish, "end": _end
 
 
 def _renew(event: dict[str, Any]) -> None:
-    parts = _parts()
-    parts.lock.renew(event["run"], parts.settings.run_lease_seconds * 1000, _now())
+    if not event.get("repair"):  # which holds no run lock
+        _parts().runs.renew(event["run"], _now())
 
 
 def _now() -> int:

@@ -14,11 +14,12 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lambdas.scaler.close import Stack, close_stack
-from lambdas.scaler.connectors import SERVED, start_connector
 from lambdas.scaler.queues import open_queue, wanted_attributes
+from lambdas.shared.connectors import SERVED, start_connector
 from lambdas.shared.control_table import ControlTable
 from lambdas.shared.errors import ConnectorError
 from lambdas.shared.observability import count
+from lambdas.shared.run_lock import RunLock
 from lambdas.shared.settings import ScalerSettings
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class SlotsNotOpened(ConnectorError):  # noqa: N818 - says what is left to do
 class _Parts(NamedTuple):
     settings: ScalerSettings
     control: ControlTable
+    lock: RunLock
     sqs: SQSClient
     sfn: SFNClient
 
@@ -46,8 +48,11 @@ class _Parts(NamedTuple):
 @cache
 def _parts() -> _Parts:
     settings = ScalerSettings.from_env(os.environ)
-    control = ControlTable(settings.control_table, boto3.client("dynamodb"))
-    return _Parts(settings, control, boto3.client("sqs"), boto3.client("stepfunctions"))
+    dynamodb, table = boto3.client("dynamodb"), settings.control_table
+    lock = RunLock(table, dynamodb)
+    return _Parts(
+        settings, ControlTable(table, dynamodb), lock, boto3.client("sqs"), boto3.client("stepfunctions")
+    )
 
 
 def handle(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -55,11 +60,15 @@ def handle(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
     Raises:
         ValueError: the action is unknown.
+        RunLost: another discovery run carries on.
         SlotsNotOpened: some slots couldn't be opened, after all were tried.
         NotClosed: connectors were still at work when the function's time was nearly over.
     """
     if event["action"] == "open":
-        return _open_slots(_parts(), event["slots"])
+        parts = _parts()
+        if not event.get("repair"):  # which holds no run lock
+            parts.lock.renew(event["run"], parts.settings.run_lease_seconds * 1000, _now())
+        return _open_slots(parts, event["slots"])
     if event["action"] == "close":
         return _close(_parts(), event, context)
     raise ValueError(f"action is {event['action']!r}; it must be open or close")
@@ -103,7 +112,7 @@ def _open(parts: _Parts, slot_id: str) -> tuple[bool, bool]:
     slot = parts.control.slot(slot_id)
     if slot is None or slot.state not in SERVED:
         return False, False  # it was retired since the plan was made
-    machine, now = settings.connector_state_machine_arn, time.time_ns() // 1_000_000
+    machine, now = settings.connector_state_machine_arn, _now()
     if slot.state == "draining":
         # Its queue gets nothing new and goes once it is empty: it is neither made nor changed any more.
         return False, slot.queue_url is not None and start_connector(
@@ -114,3 +123,7 @@ def _open(parts: _Parts, slot_id: str) -> tuple[bool, bool]:
     if slot.queue_url != queue.url:
         parts.control.set_queue_url(slot_id, queue.url)
     return queue.created, start_connector(parts.control, parts.sfn, machine, slot, now)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

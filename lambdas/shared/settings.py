@@ -161,17 +161,19 @@ class FetcherSettings(_ThingworxSettings):
     thing_tag: str = _setting("vocabulary:term", _tag)
     property_category: str = _setting("a property category", _text)
     fetch_concurrency: int = _setting("a whole number from 1 to 100", _whole(1, 100), 16)
+    fetch_per_second: int = _setting("a whole number from 0 to 100000", _whole(0, 100_000), 1000)
     run_lease_seconds: int = _setting("a whole number from 1", _whole(1, 86_400), 960)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AssignerSettings(_RegistrySettings):
+class AssignerSettings(_RegistrySettings, _HeldSettings):
     """Settings of the assigner."""
 
     control_table: str = _setting("a DynamoDB table name", _text)
     staging_bucket: str = _setting("an S3 bucket name", _text)
     things_per_slot: int = _setting("a whole number from 1", _whole(1, 100_000), 1000)
     lanes_per_slot: int = _setting("a whole number from 1 to 100", _whole(1, 100), 8)
+    removal_limit_percent: int = _setting("a whole number from 0 to 100", _whole(0, 100), 50)
     run_lease_seconds: int = _setting("a whole number from 1", _whole(1, 86_400), 960)
 
 
@@ -183,6 +185,7 @@ class ScalerSettings(_Settings):
     queue_name_prefix: str = _setting("the start of the slot queues' names", _text)
     connector_state_machine_arn: str = _setting("the ARN of the connector state machine", _arn)
     visibility_seconds: int = _setting("whole seconds from 1 to 43200", _whole(1, 43_200), 60)
+    run_lease_seconds: int = _setting("a whole number from 1", _whole(1, 86_400), 960)
 
 
 @dataclass(frozen=True, kw_only=True)

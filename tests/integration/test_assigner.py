@@ -18,6 +18,7 @@ from lambdas.shared.errors import Conflict, RunLost
 from lambdas.shared.registry import Entry, Registry, Route, connect
 from lambdas.shared.shape import Property, shape_id, to_item
 from lambdas.shared.staging import Staging, StagingFault
+from lambdas.shared.wanted import WantedRuns
 from sandbox.redis_server import valkey_server
 from tests.aws_mock import CONTROL_TABLE, aws, create_control_table
 
@@ -204,9 +205,112 @@ def test_a_run_that_lost_the_lock_writes_nothing(control: ControlTable) -> None:
 
 
 def test_a_second_run_is_told_who_holds_the_lock_and_the_first_runs_again(environment: None) -> None:
-    assert call("begin", "run-1") == {"acquired": True, "holder": None}
-    assert call("begin", "run-2") == {"acquired": False, "holder": "run-1"}
+    every = {"full": False, "allow_removals": False, "things": []}
+    assert call("begin", "run-1") == {"acquired": True, "holder": None} | every
+    assert call("begin", "run-2") == {"acquired": False, "holder": "run-1"} | every
     assert call("end", "run-1") == {"again": True}
+
+
+def test_a_refused_run_leaves_what_it_was_asked_for_to_the_next(environment: None) -> None:
+    call("begin", "run-1")
+    call("begin", "run-2", full=True, allow_removals=True)
+    call("begin", "run-3", things=["pump"])
+    call("begin", "run-4", things="fan")
+    assert call("end", "run-1")["again"]
+    begun = call("begin", "run-5", wanted=True)
+    assert (begun["full"], begun["allow_removals"], begun["things"]) == (True, True, [])
+    call("end", "run-5")
+    assert call("begin", "run-6", wanted=True) == {
+        "acquired": False,
+        "holder": None,
+        "full": False,
+        "allow_removals": False,
+        "things": [],
+    }
+
+
+def test_a_refused_run_over_some_things_is_made_up_for_with_these_things(environment: None) -> None:
+    call("begin", "run-1")
+    call("begin", "run-2", things=["pump"])
+    call("begin", "run-3", things="fan")
+    call("end", "run-1")
+    assert call("begin", "run-4", wanted=True)["things"] == ["fan", "pump"]
+
+
+def test_a_refused_dry_run_makes_nothing_run(environment: None) -> None:
+    call("begin", "run-1")
+    call("begin", "run-2", dry_run=True)
+    assert call("end", "run-1") == {"again": False}
+    assert not call("begin", "run-3", wanted=True)["acquired"]
+    assert call("begin", "run-4")["acquired"], "a run with nothing to see to keeps no lock"
+
+
+def test_a_failed_run_leaves_its_wishes_and_they_wait(
+    environment: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1_800_000_000_000]
+    monkeypatch.setattr(handler, "_now", lambda: now[0])
+    WantedRuns(CONTROL_TABLE, boto3.client("dynamodb")).ask("unknown", now=now[0])
+    assert call("begin", "run-1", wanted=True)["acquired"]
+    call("end", "run-1", failed=True)
+    assert not call("begin", "run-2", wanted=True)["acquired"]
+    now[0] += 60_000
+    assert call("begin", "run-3", wanted=True)["acquired"]
+
+
+def test_a_run_that_failed_because_it_lost_its_lock_can_end(environment: None) -> None:
+    call("begin", "run-2")
+    assert call("end", "run-1", failed=True) == {"again": False}
+    with pytest.raises(RunLost):
+        call("end", "run-1")
+
+
+def test_a_repair_publishes_while_another_run_waits_for_thingworx(
+    control: ControlTable, client: redis.Redis
+) -> None:
+    discover("run-1", "a", "b", "c")
+    before = control.things()
+    for slot in ("1", "2"):
+        control.set_queue_url(slot, f"https://queue/{slot}")
+    call("begin", "run-2")
+    for action in ("begin", "assign", "publish", "end"):
+        call(action, "repair-1", repair=True)
+    assert Registry(client, "demo").lookup(["a", "c"]) == [Entry("1", ID), Entry("2", ID)]
+    assert control.things() == before
+    assert call("end", "run-2") == {"again": False}
+
+
+def test_a_repair_sees_to_the_wish_for_it_and_leaves_the_others(control: ControlTable) -> None:
+    wanted = WantedRuns(CONTROL_TABLE, boto3.client("dynamodb"))
+    wanted.ask("repair", "unknown", now=1)
+    call("begin", "repair-1", repair=True)
+    assert (wanted.read().repair, wanted.read().wishes.unknown) == (0, 1)
+
+
+@pytest.mark.parametrize("state", ["draining", "stopping"])
+def test_nothing_is_published_to_a_slot_that_retires(
+    control: ControlTable, client: redis.Redis, state: str
+) -> None:
+    registry = Registry(client, "demo")
+    discover("run-1", "a", "b", "c")
+    for slot in ("1", "2"):
+        control.set_queue_url(slot, f"https://queue/{slot}")
+    call("begin", "run-2")
+    call("publish", "run-2")
+    set_state("2", state)
+    assert call("publish", "run-2") == {"things": 2, "slots": 1, "shapes": 1, "removed": 1}
+    assert registry.lookup(["a", "c"]) == [Entry("1", ID), None]
+    assert list(registry.slots()) == ["1"]
+
+
+def set_state(slot: str, state: str) -> None:
+    boto3.client("dynamodb").update_item(
+        TableName=CONTROL_TABLE,
+        Key={"pk": {"S": "slots"}, "sk": {"S": slot}},
+        UpdateExpression="SET #state = :state",
+        ExpressionAttributeNames={"#state": "state"},
+        ExpressionAttributeValues={":state": {"S": state}},
+    )
 
 
 def test_an_unknown_action_is_refused_in_words(environment: None) -> None:

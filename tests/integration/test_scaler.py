@@ -13,10 +13,12 @@ import boto3
 import pytest
 
 from lambdas.scaler import handler
-from lambdas.scaler.connectors import MIN_AGE, start_connector
 from lambdas.scaler.handler import SlotsNotOpened
+from lambdas.shared.connectors import MIN_AGE, start_connector
 from lambdas.shared.control_table import ControlTable, Slot
 from lambdas.shared.dynamo import to_item
+from lambdas.shared.errors import RunLost
+from lambdas.shared.run_lock import RunLock
 from tests.aws_mock import CONTROL_TABLE, aws, create_control_table
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
 NOW = 1_700_000_000_000
+LEASE = 60_000
 CONTEXT = cast("LambdaContext", SimpleNamespace(get_remaining_time_in_millis=lambda: 300_000))
 DEFINITION = json.dumps(
     {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 600, "End": True}}}
@@ -56,6 +59,7 @@ def machine() -> Iterator[str]:
         }
         with mock.patch.dict(os.environ, variables):
             handler._parts.cache_clear()
+            handler._parts().lock.begin("run-1", LEASE, handler._now())
             yield arn
             handler._parts.cache_clear()
 
@@ -191,6 +195,30 @@ def test_an_execution_that_has_ended_is_not_started_again_lately(
     sfn.stop_execution(executionArn=execution["executionArn"])
     assert open_slots("1")["connectors_started"] == 0
     assert list(executions(sfn, machine)) == ["1-1-0"]
+
+
+def test_each_packet_of_slots_keeps_the_run_lock(
+    control: ControlTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control.create_slots(["1"], lanes=8)
+    later = time.time_ns() // 1_000_000 + LEASE
+    monkeypatch.setattr(handler, "_now", lambda: later)
+    open_slots("1")
+    lock = RunLock(CONTROL_TABLE, boto3.client("dynamodb"))
+    assert not lock.begin("run-2", LEASE, later + LEASE).acquired
+
+
+def test_a_run_that_lost_the_lock_opens_nothing(control: ControlTable, sfn: SFNClient, machine: str) -> None:
+    control.create_slots(["1"], lanes=8)
+    with pytest.raises(RunLost):
+        handler.handle({"action": "open", "run": "run-0", "slots": ["1"]}, CONTEXT)
+    assert executions(sfn, machine) == {}
+
+
+def test_a_repair_opens_slots_whoever_has_the_lock(control: ControlTable) -> None:
+    control.create_slots(["1"], lanes=8)
+    answer = handler.handle({"action": "open", "run": "repair-1", "repair": True, "slots": ["1"]}, CONTEXT)
+    assert answer == {"queues_created": 1, "connectors_started": 1}
 
 
 def test_two_callers_at_once_start_one_connector(control: ControlTable, sfn: SFNClient, machine: str) -> None:

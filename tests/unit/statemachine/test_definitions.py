@@ -126,7 +126,7 @@ def test_input_of_discovery_is_read_behind_exists_only() -> None:
     reads = [
         text for text in expressions(definition("discovery")["States"]["Start"]) if "$states.input" in text
     ]
-    assert len(reads) == 2
+    assert len(reads) == 6
     for text in reads:
         field = re.findall(r"\$states\.input\.\w+", text)[0]
         assert text.startswith(f"$exists({field}) ?"), text

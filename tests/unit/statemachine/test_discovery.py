@@ -19,6 +19,9 @@ PLAN: dict[str, Any] = {
     "removals_withheld": 0,
     "slots": 2,
 }
+BEGUN = {"acquired": True, "holder": None, "full": False, "allow_removals": False, "things": []}
+NO_OPTIONS = {"dry_run": False, "repair": False, "full": False, "allow_removals": False, "things": []}
+HOW = {"full": False, "things": []}
 PLAN |= {"first_names": {"added": ["a", "b", "c"]}, "plan": "run-1/plan.json"}
 
 
@@ -27,7 +30,7 @@ class Functions:
 
     def __init__(self, **answers: Any) -> None:
         self.answers: dict[str, Any] = {
-            "begin": {"acquired": True, "holder": None},
+            "begin": BEGUN,
             "list": {"things": 3, "packets": [0, 1]},
             "fetch": {"read": 2, "failed": 0},
             "assign": PLAN | {"slot_packets": [["1", "2"], ["3"]]},
@@ -65,15 +68,22 @@ def test_a_run_lists_fetches_assigns_scales_publishes_and_releases_the_lock() ->
     functions = Functions()
     output = run(functions, {})
     assert functions.calls == [
-        {"function": "assigner", "action": "begin", "run": "run-1"},
-        {"function": "fetcher", "action": "list", "run": "run-1"},
+        {"function": "assigner", "action": "begin", "run": "run-1", "wanted": False, **NO_OPTIONS},
+        {"function": "fetcher", "action": "list", "run": "run-1", **HOW},
         {"function": "fetcher", "action": "fetch", "run": "run-1", "packet": 0},
         {"function": "fetcher", "action": "fetch", "run": "run-1", "packet": 1},
-        {"function": "assigner", "action": "assign", "run": "run-1", "dry_run": False, "repair": False},
-        {"function": "scaler", "action": "open", "run": "run-1", "slots": ["1", "2"]},
-        {"function": "scaler", "action": "open", "run": "run-1", "slots": ["3"]},
-        {"function": "assigner", "action": "publish", "run": "run-1"},
-        {"function": "assigner", "action": "end", "run": "run-1"},
+        {"function": "assigner", "action": "assign", "run": "run-1", **NO_OPTIONS},
+        {"function": "scaler", "action": "open", "run": "run-1", "repair": False, "slots": ["1", "2"]},
+        {"function": "scaler", "action": "open", "run": "run-1", "repair": False, "slots": ["3"]},
+        {"function": "assigner", "action": "publish", "run": "run-1", "repair": False},
+        {
+            "function": "assigner",
+            "action": "end",
+            "run": "run-1",
+            "dry_run": False,
+            "repair": False,
+            "failed": False,
+        },
     ]
     assert output == {
         "outcome": "Published",
@@ -114,9 +124,53 @@ def test_a_repair_starts_connectors_and_publishes_without_asking_thingworx() -> 
 
 
 def test_a_run_that_finds_another_under_way_ends_well_and_touches_nothing() -> None:
-    functions = Functions(begin={"acquired": False, "holder": "run-0"})
+    functions = Functions(begin=BEGUN | {"acquired": False, "holder": "run-0"})
     assert run(functions, {}) == {"outcome": "AnotherRunIsUnderWay", "holder": "run-0"}
     assert functions.actions == ["begin"]
+
+
+def test_a_run_for_wishes_that_finds_none_ends_well_and_touches_nothing() -> None:
+    functions = Functions(begin=BEGUN | {"acquired": False})
+    assert run(functions, {"wanted": True}) == {"outcome": "NothingWanted", "holder": None}
+    assert functions.calls[0]["wanted"] is True
+    assert functions.actions == ["begin"]
+
+
+@pytest.mark.parametrize("things", [["pump"], ["pump", "fan"]])
+def test_a_run_over_some_things_names_them_to_all_who_ask_or_plan(things: list[str]) -> None:
+    functions = Functions(begin=BEGUN | {"things": things})
+    run(functions, {"things": things})
+    named = {call["action"]: call["things"] for call in functions.calls if "things" in call}
+    assert named == {"begin": things, "list": things, "assign": things}
+
+
+def test_a_run_for_wishes_runs_as_they_say() -> None:
+    functions = Functions(begin=BEGUN | {"full": True, "allow_removals": True, "things": ["pump"]})
+    run(functions, {"wanted": True})
+    listed, planned = functions.calls[1], functions.calls[4]
+    assert (listed["full"], listed["things"]) == (True, ["pump"])
+    assert (planned["full"], planned["allow_removals"], planned["things"]) == (True, True, ["pump"])
+
+
+def test_the_options_of_the_input_reach_those_who_carry_them_out() -> None:
+    functions = Functions(begin=BEGUN | {"full": True, "allow_removals": True})
+    run(functions, {"full": True, "allow_removals": True, "dry_run": True})
+    begun, planned = functions.calls[0], functions.calls[-2]
+    for call in (begun, planned):
+        assert (call["full"], call["allow_removals"], call["dry_run"]) == (True, True, True)
+
+
+def test_a_repair_says_so_wherever_a_lock_would_be_asked_for() -> None:
+    functions = Functions()
+    run(functions, {"repair": True})
+    assert [call["repair"] for call in functions.calls] == [True] * len(functions.calls)
+
+
+def test_a_failed_run_says_so_when_it_ends() -> None:
+    functions = Functions(list=TaskError("ThingworxUnavailable", "away"))
+    with pytest.raises(TaskError):
+        run(functions, {})
+    assert functions.calls[-1]["failed"] is True
 
 
 @pytest.mark.parametrize("action", ["begin", "list", "fetch", "assign", "publish"])
@@ -151,10 +205,10 @@ def test_a_release_that_fails_alone_fails_the_run() -> None:
         run(Functions(end=TaskError("Conflict")), {})
 
 
-def test_a_run_asked_for_meanwhile_is_started_whole_after_the_lock_is_released() -> None:
+def test_what_was_asked_for_meanwhile_is_seen_to_after_the_lock_is_released() -> None:
     functions = Functions(end={"again": True})
     assert run(functions, {"repair": True})["again"] is True
-    assert functions.started == [{"StateMachineArn": MACHINE + "discovery", "Input": {}}]
+    assert functions.started == [{"StateMachineArn": MACHINE + "discovery", "Input": {"wanted": True}}]
 
 
 def test_a_failed_run_is_not_started_again() -> None:
