@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from lambdas.connector.entries import Entry, batches, entries_of, held
@@ -20,11 +21,14 @@ from lambdas.thingworx.transport import PushResult
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from contextlib import AbstractContextManager
 
     from lambdas.connector.backlog import Backlog
+    from lambdas.connector.present_things import PresentThings
     from lambdas.connector.slot_queue import Message
     from lambdas.connector.stop import Stop
     from lambdas.shared.held_store import HeldStore
+    from lambdas.shared.parcel import PresenceChange
     from lambdas.thingworx.infotable import ValueRow
     from lambdas.thingworx.transport import Transport
 
@@ -46,6 +50,7 @@ class Delivery:
         owns: whether this connector still owns its slot; asked before each push.
         concurrency: Things pushed at once.
         backlog: Things whose readings are parked.
+        presence: takes presence events; None: they are counted, and that is all.
         thing_retry_seconds: how long one Thing's failing call is tried before it is parked.
         counters: what happened, by name (docs/reference/data-formats.md).
     """
@@ -61,6 +66,7 @@ class Delivery:
         concurrency: int,
         thing_retry_seconds: float,
         counters: Counter[str],
+        presence: PresentThings | None = None,
     ) -> None:
         self._transport = transport
         self._held = held
@@ -72,6 +78,7 @@ class Delivery:
         self._counters = counters
         self._recent = RecentIds()
         self._backlog = backlog
+        self._presence = presence
         self.gate = Gate(stop)
 
     async def settle(self, messages: Sequence[Message]) -> None:
@@ -80,16 +87,21 @@ class Delivery:
         Raises:
             Stopped: the connector gives up; what is not settled must stay in the queue.
         """
+        if self._presence is not None:
+            await self._presence.ready()
         by_thing: dict[str, list[Entry]] = {}
+        changes: list[PresenceChange] = []
         for message in messages:
             try:
                 parcel = decode(message.body)
             except MalformedParcel as error:
                 await self._set_aside(message, error)
                 continue
+            changes += parcel.presence
             for entry in entries_of(parcel):
                 by_thing.setdefault(entry.reading.thing, []).append(entry)
         settled = await asyncio.gather(
+            self._take(changes),
             *(self._settle_thing(thing, entries) for thing, entries in by_thing.items()),
             return_exceptions=True,
         )
@@ -98,6 +110,24 @@ class Delivery:
         for result in settled:
             if isinstance(result, BaseException):
                 raise result
+
+    async def _take(self, changes: list[PresenceChange]) -> None:
+        """Take presence events: they are settled once they are stored, or a crash would forget them."""
+        if self._presence is None:
+            self._counters["presence_ignored"] += len(changes)
+            return
+        if not changes:
+            return
+        self._presence.take(changes)
+        for delay in backoff():
+            self._check_owner()
+            try:
+                await self._presence.saved()
+            except Exception as error:  # noqa: BLE001 - any failure means: not stored, try again
+                logger.error("presence not stored", reason=str(error))
+            else:
+                return
+            await self._stop.pause(delay)
 
     async def catch_up(self) -> None:
         """Have parked Things catch up until the connector is asked to stop."""
@@ -236,10 +266,14 @@ class Delivery:
                 if self.gate.closed:  # closed while this one waited for its turn
                     continue
                 self._check_owner()
-                result = await _uninterrupted(self._transport.push(thing, rows))
+                with self._delivering(thing, rows):
+                    result = await _uninterrupted(self._transport.push(thing, rows))
                 self.gate.succeeded()
                 return result
         return PushResult()
+
+    def _delivering(self, thing: str, rows: list[ValueRow]) -> AbstractContextManager[None]:
+        return self._presence.delivering(thing, rows[-1].time) if self._presence else nullcontext()
 
     def _check_owner(self) -> None:
         self._stop.check()
