@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from lambdas.shared.errors import ThingworxCallFailed, ThingworxUnavailable, WireError
+from lambdas.shared.errors import ThingNotServed, ThingworxCallFailed, ThingworxUnavailable, WireError
 from lambdas.thingworx.alwayson.codes import Characteristic, Method, Status, http_status, is_success
 from lambdas.thingworx.alwayson.dial import Dialer
 from lambdas.thingworx.alwayson.events import Asked, Reply
@@ -23,11 +23,12 @@ from lambdas.thingworx.transport import PushResult, RefusedRow
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from lambdas.shared.secrets import Secret
     from lambdas.thingworx.alwayson.edge import Edge
     from lambdas.thingworx.alwayson.model import Response
+    from lambdas.thingworx.alwayson.push_types import Chosen, Subscription
     from lambdas.thingworx.breaker import Breaker
     from lambdas.thingworx.infotable import ValueRow
 
@@ -42,6 +43,20 @@ _A_ROW_OR_ALL = frozenset({404, 409, 500})
 #: Refusals on the way down to one row, and as many again beside it, decide that it is all of them.
 _SPARE_REFUSALS = 4
 _ALL_PROPERTIES = frozenset({"", "*"})
+
+
+class _Choose(Protocol):
+    """`PushFilter.choose` or `PushFilter.choose_echo`."""
+
+    def __call__(
+        self,
+        known: PushFilter,
+        rows: Sequence[ValueRow],
+        subscriptions: Mapping[str, Subscription],
+        /,
+        *,
+        honour: bool,
+    ) -> Chosen: ...
 
 
 class _Thing:
@@ -142,10 +157,34 @@ class AlwaysOnTransport:
 
     async def push(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
         """See `Transport.push`; the Thing is bound and synchronised first."""
+        return await self._push(thing, rows, PushFilter.choose)
+
+    async def echo(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
+        """Push back values that the platform has written to a Thing, but for those that it shows already.
+
+        Raises:
+            ThingNotServed: the Thing is no longer to be bound, or the platform refuses it.
+            ThingworxError: as for `push`.
+        """
+        if not self._link.wants(thing):
+            raise ThingNotServed("unbound")
+        return await self._push(thing, rows, PushFilter.choose_echo)
+
+    def newest(self, thing: str) -> Mapping[str, ValueRow]:
+        """Newest row of each edge property of a Thing that came to be pushed, whether it was or not."""
+        known = self._things.get(thing)
+        return known.filter.newest if known else {}
+
+    def unseen(self) -> dict[str, dict[str, ValueRow]]:
+        """Newest rows that the platform has not got, by Thing and edge name: only a GET gives them."""
+        found = {thing: known.filter.unseen() for thing, known in self._things.items()}
+        return {thing: rows for thing, rows in found.items() if rows}
+
+    async def _push(self, thing: str, rows: Sequence[ValueRow], choose: _Choose) -> PushResult:
         known = self._things.setdefault(thing, _Thing())
         async with known.turn:
             bound = await self._link.ready(thing)
-            chosen = known.filter.choose(rows, bound.subscriptions, honour=self._honour)
+            chosen = choose(known.filter, rows, bound.subscriptions, honour=self._honour)
             attempt = _Attempt(len(chosen.push))
             try:
                 if chosen.push:

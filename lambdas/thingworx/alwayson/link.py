@@ -19,7 +19,7 @@ from lambdas.shared.errors import (
 from lambdas.shared.observability import logger
 from lambdas.thingworx.alwayson.binding import Phase
 from lambdas.thingworx.alwayson.calls import NoAnswer
-from lambdas.thingworx.alwayson.codes import Status, http_status
+from lambdas.thingworx.alwayson.codes import Status, http_status, is_success
 from lambdas.thingworx.alwayson.events import (
     Answered,
     Asked,
@@ -31,6 +31,7 @@ from lambdas.thingworx.alwayson.events import (
     ThingParked,
     ThingReady,
 )
+from lambdas.thingworx.alwayson.outbox import explained
 from lambdas.thingworx.breaker import KeyRefused
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Link:
         self._timer: asyncio.TimerHandle | None = None
         self._calls: dict[int, asyncio.Future[Answer]] = {}
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+        self._watching: list[asyncio.Future[None]] = []
         self._background: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -127,6 +129,49 @@ class Link:
         self._session.unbind(things)
         self._act()
 
+    def rebind(self, things: Iterable[str]) -> None:
+        """Bind these Things once more, whoever has them now."""
+        self._session.rebind(things)
+        self._act()
+
+    async def release(self, things: Iterable[str]) -> None:
+        """Bind these Things no longer, and wait until the platform has answered that.
+
+        Raises:
+            ThingworxError: no answer; refused.
+        """
+        self._check()
+        futures = [self._call(number) for number in self._session.release(things)]
+        self._act()
+        for future in futures:
+            answer = await future
+            if isinstance(answer, NoAnswer) or not is_success(answer.status):
+                raise ThingworxUnavailable(f"UNBIND: {explained(answer)}")
+
+    async def bound(self, things: Iterable[str]) -> None:
+        """Wait until the platform has answered a BIND for each of these Things, one way or the other.
+
+        Raises:
+            ThingworxError: no connection.
+        """
+        left = set(things)
+        while True:
+            self._check()
+            left = {name for name in left if self._is_unanswered(name)}
+            if not left:
+                return
+            changed = asyncio.get_running_loop().create_future()
+            self._watching.append(changed)
+            await changed
+
+    def bound_things(self) -> list[str]:
+        """Things that the platform has bound here; those that are synchronised, and by their name, first."""
+        served = [
+            thing for thing in self._session.things() if thing.phase in (Phase.SYNCHRONISING, Phase.READY)
+        ]
+        served.sort(key=lambda thing: (thing.phase is not Phase.READY, thing.identifier is not None))
+        return [thing.name for thing in served]
+
     def retry_parked(self, things: Iterable[str] | None = None) -> None:
         """Bind parked Things now: these, or all."""
         self._session.retry_parked(things)
@@ -135,6 +180,10 @@ class Link:
     def parked(self) -> dict[str, str]:
         """Things that the platform refuses now, with the reason."""
         return {thing.name: thing.reason for thing in self._session.things() if thing.phase is Phase.PARKED}
+
+    def wants(self, name: str) -> bool:
+        """Whether the Thing shall be bound."""
+        return self._session.thing(name) is not None
 
     async def ready(self, name: str) -> BoundThing:
         """The Thing, bound and synchronised; it is bound first when it isn't yet.
@@ -167,14 +216,21 @@ class Link:
             WireError: the rows have no form on the wire.
         """
         self._check()
-        call = self._session.push(thing, rows)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._calls[call] = future
+        future = self._call(self._session.push(thing, rows))
         self._act()
         answer = await future
         if isinstance(answer, NoAnswer):
             raise ThingworxUnavailable(f"{thing}: {answer.reason}")
         return answer
+
+    def _call(self, number: int) -> asyncio.Future[Answer]:
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._calls[number] = future
+        return future
+
+    def _is_unanswered(self, name: str) -> bool:
+        thing = self._session.thing(name)
+        return thing is not None and thing.phase in (Phase.WANTED, Phase.BINDING)
 
     def _check(self) -> None:
         if not self._session.is_open:
@@ -290,6 +346,10 @@ class Link:
         """After anything that the session was told: pass on what it says, and set its timer."""
         for event in self._session.events():
             self._happened(event)
+        for changed in self._watching:
+            if not changed.done():
+                changed.set_result(None)
+        self._watching.clear()
         self._wake.set()
         when = self._session.next_deadline()
         if when is not None and (self._timer is None or when < self._timer.when()):

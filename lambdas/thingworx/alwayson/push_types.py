@@ -108,6 +108,36 @@ class PushFilter:
             chosen.push.append(row)
         return chosen
 
+    def choose_echo(
+        self, rows: Iterable[ValueRow], subscriptions: Mapping[str, Subscription], *, honour: bool
+    ) -> Chosen:
+        """As `choose`, of values that were written on the platform, which shows them once they are pushed.
+
+        Thresholds don't count; the value that was pushed last is kept back: the platform shows it, and
+        where a script there writes what it sees, the two would answer each other for ever.
+        """
+        chosen = Chosen([], [], [])
+        for row in rows:
+            subscription = subscriptions.get(row.name)
+            last = self.pushed.get(row.name)
+            shown = last is not None and (last.value, last.quality) == (row.value, row.quality)
+            if subscription is None:
+                chosen.unbound.append(row)
+            elif shown or (honour and subscription.push_type == "NEVER"):
+                chosen.suppressed.append(row)
+            else:
+                chosen.push.append(row)
+        return chosen
+
+    def unseen(self) -> dict[str, ValueRow]:
+        """Newest rows whose value the platform has not got, by edge name."""
+        return {
+            name: row
+            for name, row in self.newest.items()
+            if (last := self.pushed.get(name)) is None
+            or (last.value, last.quality) != (row.value, row.quality)
+        }
+
     def settled(self, pushed: Iterable[ValueRow], suppressed: Iterable[ValueRow]) -> None:
         """Remember what the platform took, and what it needn't have."""
         for row in pushed:
