@@ -41,6 +41,7 @@ locals {
         THING_TAG         = var.thing_tag
         PROPERTY_CATEGORY = var.property_category
         FETCH_CONCURRENCY = var.fetch_concurrency
+        FETCH_PER_SECOND  = var.fetch_per_second
         RUN_LEASE_SECONDS = local.run_lease_seconds
       })
     }
@@ -56,6 +57,8 @@ locals {
         THINGS_PER_SLOT   = var.things_per_slot
         LANES_PER_SLOT    = var.lanes_per_slot
         RUN_LEASE_SECONDS = local.run_lease_seconds
+
+        REMOVAL_LIMIT_PERCENT = var.removal_limit_percent
       })
     }
     scaler = {

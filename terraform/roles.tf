@@ -38,6 +38,12 @@ locals {
     Action   = ["dynamodb:BatchWriteItem", "dynamodb:UpdateItem"]
     Resource = aws_dynamodb_table.held.arn
   }]
+  # For those that also send held readings on.
+  held_read_statements = [{
+    Effect   = "Allow"
+    Action   = "dynamodb:Query"
+    Resource = aws_dynamodb_table.held.arn
+  }]
 
   control_arns = [aws_dynamodb_table.control.arn, "${aws_dynamodb_table.control.arn}/index/by_slot"]
 
@@ -53,8 +59,18 @@ locals {
         Action   = ["s3:GetObject", "s3:PutObject"]
         Resource = "${aws_s3_bucket.this["staging"].arn}/*"
       },
+      {
+        Effect   = "Allow"
+        Action   = "s3:ListBucket" # without it a missing object reads as "access denied"
+        Resource = aws_s3_bucket.this["staging"].arn
+      },
     ])
-    assigner = concat(local.secret_statements.redis, local.vpc_statements.registry, [
+    assigner = concat(local.secret_statements.redis, local.vpc_statements.registry, local.held_statements, local.held_read_statements, [
+      {
+        Effect   = "Allow"
+        Action   = "sqs:SendMessage"
+        Resource = local.slot_queues_arn
+      },
       {
         Effect = "Allow"
         Action = [
@@ -72,6 +88,11 @@ locals {
         Effect   = "Allow"
         Action   = ["s3:GetObject", "s3:PutObject"]
         Resource = "${aws_s3_bucket.this["staging"].arn}/*"
+      },
+      {
+        Effect   = "Allow"
+        Action   = "s3:DeleteObject" # of the oldest reports
+        Resource = "${aws_s3_bucket.this["staging"].arn}/reports/*"
       },
       {
         Effect   = "Allow"
@@ -134,10 +155,10 @@ locals {
         Resource = aws_s3_bucket.this["failures"].arn
       },
     ])
-    connector = concat(local.secret_statements.thingworx, local.vpc_statements.thingworx, local.held_statements, [
+    connector = concat(local.secret_statements.thingworx, local.vpc_statements.thingworx, local.held_statements, local.held_read_statements, [
       {
         Effect   = "Allow"
-        Action   = ["dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"]
+        Action   = ["dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"]
         Resource = local.control_arns
       },
       {

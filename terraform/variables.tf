@@ -488,6 +488,30 @@ variable "fetch_concurrency" {
   }
 }
 
+variable "fetch_per_second" {
+  description = "Requests per second that a discovery run makes to ThingWorx at most, all fetchers together; 0 for no limit. While ThingWorx answers that it is busy, a run goes slower by itself."
+  type        = number
+  default     = 1000
+  nullable    = false
+
+  validation {
+    condition     = var.fetch_per_second >= 0 && var.fetch_per_second <= 100000 && floor(var.fetch_per_second) == var.fetch_per_second
+    error_message = "Give 0 to 100000 whole requests per second."
+  }
+}
+
+variable "removal_limit_percent" {
+  description = "A discovery run that finds more than this share of the Things served gone removes none of them, since a mistake in ThingWorx or in thing_tag is likelier; it says so in its report. The run's input allow_removals overrides it."
+  type        = number
+  default     = 50
+  nullable    = false
+
+  validation {
+    condition     = var.removal_limit_percent >= 0 && var.removal_limit_percent <= 100 && floor(var.removal_limit_percent) == var.removal_limit_percent
+    error_message = "Give 0 to 100 whole percent."
+  }
+}
+
 # Connector
 
 variable "connector_timings" {

@@ -10,19 +10,24 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lambdas.fetcher.retry import persistently
+from lambdas.fetcher.listing import rows_of
 from lambdas.shared.errors import ThingworxCallFailed, ThingworxUnavailable
+from lambdas.shared.seen import Mistake, as_lists
 from lambdas.shared.shape import Property, Shape, shape_id, to_item
 from lambdas.thingworx.base_types import SUPPORTED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from lambdas.fetcher.bindings import Bindings
     from lambdas.fetcher.listing import Services
 
-__all__ = ["BUILT_IN", "Definitions", "fetch_definitions", "shape_of"]
+__all__ = ["BUILT_IN", "OUT_OF_TIME", "Ask", "Definitions", "fetch_definitions", "shape_of"]
+
+#: Why a Thing wasn't read that the function's time didn't suffice for.
+OUT_OF_TIME = "not read: the fetcher's time was over; the next run reads it"
 
 #: Properties that every Thing has and the platform itself keeps.
 BUILT_IN = frozenset(
@@ -42,6 +47,22 @@ BUILT_IN = frozenset(
 )
 
 
+class Ask(NamedTuple):
+    """A Thing to read.
+
+    Attributes:
+        name: its name.
+        template: its template, None where not known.
+        before: what it was at the last run, None when it may be bound otherwise since.
+        mistakes: its owner's mistakes at the last run, where `before` is known.
+    """
+
+    name: str
+    template: str | None = None
+    before: Shape | None = None
+    mistakes: tuple[Mistake, ...] = ()
+
+
 @dataclass
 class Definitions:
     """What a packet's Things take.
@@ -51,12 +72,14 @@ class Definitions:
         shapes: shape id -> shape.
         failed: Thing name -> why it couldn't be read.
         unsupported: Thing name -> properties left out, since their base type isn't supported.
+        mistakes: Thing name -> what its owner got wrong.
     """
 
     things: dict[str, str] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     unsupported: dict[str, list[str]] = field(default_factory=dict)
+    mistakes: dict[str, list[Mistake]] = field(default_factory=dict)
 
     def to_document(self) -> dict[str, Any]:
         """The staged form."""
@@ -65,38 +88,49 @@ class Definitions:
             "shapes": {name: to_item(shape) for name, shape in self.shapes.items()},
             "failed": self.failed,
             "unsupported": self.unsupported,
+            "mistakes": as_lists(self.mistakes),
         }
 
 
 def fetch_definitions(
-    services: Services, names: Sequence[str], category: str, *, concurrency: int
+    services: Services,
+    things: Sequence[Ask],
+    category: str,
+    *,
+    bindings: Bindings,
+    concurrency: int,
+    in_time: Callable[[], bool] = lambda: True,
 ) -> Definitions:
     """Read the definitions of all Things named.
 
     Args:
         services: the platform.
-        names: Thing names.
+        things: what to read.
         category: property category whose properties are delivered.
+        bindings: asks for the edge names.
         concurrency: requests under way at once.
+        in_time: whether there is time for one more; the rest is left for the next run.
 
     Raises:
         ThingworxUnavailable: several Things in a row got no answer, each at several tries.
         ThingworxRefused: the platform refuses us.
     """
-    reader = _Reader(services, category, patience=max(concurrency, 4))
+    reader = _Reader(services, category, bindings, in_time, patience=max(concurrency, 4))
     found = Definitions()
     pool = ThreadPoolExecutor(concurrency)
     try:
-        for name, rows in zip(names, pool.map(reader.read, names), strict=True):
-            if isinstance(rows, str):
-                found.failed[name] = rows
+        for thing, read in zip(things, pool.map(reader.read, things), strict=True):
+            if isinstance(read, str):
+                found.failed[thing.name] = read
                 continue
-            shape, unsupported = shape_of(rows)
+            shape, unsupported, mistakes = read
             id_ = shape_id(shape)
-            found.things[name] = id_
+            found.things[thing.name] = id_
             found.shapes[id_] = shape
             if unsupported:
-                found.unsupported[name] = unsupported
+                found.unsupported[thing.name] = unsupported
+            if mistakes:
+                found.mistakes[thing.name] = mistakes
     finally:
         pool.shutdown(cancel_futures=True)
     return found
@@ -117,30 +151,42 @@ def shape_of(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Property], list[
     return dict(sorted(shape.items())), sorted(unsupported)
 
 
+_Read = tuple[Shape, list[str], list[Mistake]]
+
+
 class _Reader:
     """Reads one Thing at a time, from many threads, and knows when to stop trying.
 
     Args:
         services: the platform.
         category: property category.
+        bindings: asks for the edge names.
+        in_time: whether there is time for one more.
         patience: how many Things in a row may get no answer before the platform counts as down.
     """
 
-    def __init__(self, services: Services, category: str, patience: int) -> None:
+    def __init__(
+        self,
+        services: Services,
+        category: str,
+        bindings: Bindings,
+        in_time: Callable[[], bool],
+        patience: int,
+    ) -> None:
         self._services = services
         self._category = category
+        self._bindings = bindings
+        self._in_time = in_time
         self._patience = patience
         self._silent = 0
         self._lock = threading.Lock()
 
-    def read(self, name: str) -> list[dict[str, Any]] | str:
-        """Rows of the definitions, or why they can't be read."""
+    def read(self, thing: Ask) -> _Read | str:
+        """What a Thing takes, or why it can't be read."""
+        if not self._in_time():
+            return OUT_OF_TIME
         try:
-            table = persistently(
-                lambda: self._services.service(
-                    "Things", name, "GetPropertyDefinitions", {"category": self._category}
-                )
-            )
+            read = self._read(thing)
         except ThingworxUnavailable as error:
             self._count_silence(error)
             return str(error)
@@ -148,7 +194,17 @@ class _Reader:
             self._answered()
             return str(error)
         self._answered()
-        return table.rows if table is not None else []
+        return read
+
+    def _read(self, thing: Ask) -> _Read:
+        service = ("Things", thing.name, "GetPropertyDefinitions")
+        shape, unsupported = shape_of(rows_of(self._services, service, {"category": self._category}))
+        mistakes = [Mistake("unsupported_type", name) for name in unsupported]
+        if thing.before is not None and _alike(shape, thing.before):
+            bound = [mistake for mistake in thing.mistakes if mistake.code != "unsupported_type"]
+            return thing.before, unsupported, [*mistakes, *bound]
+        found = self._bindings.of(thing.name, thing.template, shape)
+        return found.shape, unsupported, [*mistakes, *found.mistakes]
 
     def _answered(self) -> None:
         with self._lock:
@@ -159,3 +215,10 @@ class _Reader:
             self._silent += 1
             if self._silent >= self._patience:
                 raise error
+
+
+def _alike(one: Shape, other: Shape) -> bool:
+    """Whether two shapes differ in their edge names at most."""
+    return {name: found.base_type for name, found in one.items()} == {
+        name: found.base_type for name, found in other.items()
+    }

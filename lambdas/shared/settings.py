@@ -192,6 +192,7 @@ class ScalerSettings(_Settings):
 class RouterSettings(_RegistrySettings, _HeldSettings):
     """Settings of the router."""
 
+    control_table: str = _setting("a DynamoDB table name", _text)
     unregistered: str = _setting("hold or drop", _one_of("hold", "drop"), "hold")
     registry_cache_seconds: int = _setting("seconds, at most 60", _whole(0, 60), 60)
 
@@ -202,13 +203,19 @@ class ConnectorSettings(_ThingworxSettings, _HeldSettings):
 
     delivery: str = _setting("alwayson or rest", _one_of("alwayson", "rest"), "alwayson")
     honour_push_type: str = _setting("true or false", _one_of("true", "false"), "true")
-    bind: str = _setting("always", _one_of("always"), "always")
+    bind: str = _setting("presence or always", _one_of("presence", "always"), "presence")
+    unbind_delay_seconds: float = _setting("seconds above 0", _seconds, 5.0)
+    presence_silence_seconds: int = _setting("whole seconds from 0", _whole(0, 10**7), 0)
+    presence_property: str | None = _setting("a property name", _text, None)
     alwayson_timeouts: str = _setting("a JSON object of seconds by name", _text, "{}")
     control_table: str = _setting("a DynamoDB table name", _text)
+    iot_data_endpoint: str | None = _setting("a host name", _text, None)
     handover_before_end_seconds: float = _setting("seconds above 0", _seconds, 180.0)
     handover_jitter_seconds: int = _setting("whole seconds from 0", _whole(0, 600), 60)
     beat_seconds: float = _setting("seconds above 0", _seconds, 10.0)
     lease_seconds: float = _setting("seconds above 0", _seconds, 30.0)
     visibility_seconds: int = _setting("whole seconds from 1 to 43200", _whole(1, 43_200), 60)
+    stall_seconds: float = _setting("seconds above 0", _seconds, 300.0)
+    max_writes_per_second: int = _setting("a whole number from 0", _whole(0, 10**9), 0)
     thing_retry_seconds: float = _setting("seconds above 0", _seconds, 60.0)
     delivery_concurrency: int = _setting("a whole number from 1 to 100", _whole(1, 100), 16)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 from unittest import mock
 
 import boto3
@@ -22,6 +23,8 @@ from tests.aws_mock import CONTROL_TABLE, aws, create_control_table
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from aws_lambda_powertools.utilities.typing import LambdaContext
 
 BUCKET = "demo-staging"
 TAG = "AWS_CONNECTED_THING:AWS_CONNECTED_THING"
@@ -60,7 +63,8 @@ def platform(tmp_path: Path) -> Iterator[SimulatorServer]:
 
 
 def call(action: str, run: str = RUN, **event: Any) -> dict[str, Any]:
-    return handler.handle({"action": action, "run": run, **event}, None)
+    context = SimpleNamespace(get_remaining_time_in_millis=lambda: 60_000)
+    return handler.handle({"action": action, "run": run, **event}, cast("LambdaContext", context))
 
 
 def staged(name: str) -> dict[str, Any]:
@@ -77,12 +81,12 @@ def add(server: SimulatorServer, count: int, *properties: Any) -> list[str]:
 def test_tagged_things_are_listed_beyond_the_platforms_silent_limit(platform: SimulatorServer) -> None:
     names = add(platform, 1203)
     platform.platform.add_thing("untagged", tags=["Other:Tag"], properties=[remote_property("Temp")])
-    assert call("list") == {"things": 1203, "packets": [0, 1, 2]}
+    assert call("list") == {"things": 1203, "to_read": 1203, "packets": [0, 1, 2]}
     assert [name for packet in range(3) for name in staged(f"list-{packet}")["things"]] == names
 
 
 def test_no_things_are_one_empty_packet(platform: SimulatorServer) -> None:
-    assert call("list") == {"things": 0, "packets": [0]}
+    assert call("list") == {"things": 0, "to_read": 0, "packets": [0]}
     assert call("fetch", packet=0) == {"read": 0, "failed": 0}
 
 

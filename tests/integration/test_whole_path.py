@@ -87,7 +87,7 @@ class Stack:
 
     def discover(self, run: str) -> dict[str, Any]:
         """Walk the discovery state machine; the answer of its assign step."""
-        context = cast("LambdaContext", SimpleNamespace())
+        context = cast("LambdaContext", SimpleNamespace(get_remaining_time_in_millis=lambda: 60_000))
 
         def call(function: Any, **payload: Any) -> dict[str, Any]:
             return cast("dict[str, Any]", function.handle({**payload, "run": run}, context))

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from lambdas.fetcher import retry
-from lambdas.fetcher.definitions import fetch_definitions, shape_of
+from lambdas.fetcher.bindings import Bindings
+from lambdas.fetcher.definitions import OUT_OF_TIME, Ask, fetch_definitions, shape_of
 from lambdas.shared.errors import ThingworxCallFailed, ThingworxRefused, ThingworxUnavailable
+from lambdas.shared.seen import Mistake
 from lambdas.shared.shape import Property, shape_id
 from lambdas.thingworx.infotable import InfoTable
 from tests.unit.fetcher.fake_platform import FakePlatform
@@ -28,7 +30,17 @@ def table(*rows: dict[str, Any]) -> InfoTable:
 
 
 def fetch(answer: Any, *names: str) -> Any:
-    return fetch_definitions(FakePlatform(GetPropertyDefinitions=answer), names, CATEGORY, concurrency=4)
+    return read(FakePlatform(GetPropertyDefinitions=answer, GetPropertySubscriptions=bound), *names)
+
+
+def read(platform: FakePlatform, *names: str, concurrency: int = 4, **options: Any) -> Any:
+    asks = [Ask(name) for name in names]
+    bindings = Bindings(platform, each=False)
+    return fetch_definitions(platform, asks, CATEGORY, bindings=bindings, concurrency=concurrency, **options)
+
+
+def bound(*_: object) -> InfoTable:
+    return table({"edgeName": "temp", "pushType": "ALWAYS"})
 
 
 def test_a_shape_has_the_supported_properties_under_their_own_names() -> None:
@@ -57,9 +69,11 @@ def test_things_made_alike_share_one_shape() -> None:
 
 
 def test_only_the_category_is_asked_for() -> None:
-    platform = FakePlatform(GetPropertyDefinitions=lambda *_: table(TEMPERATURE))
-    fetch_definitions(platform, ["Pump 1"], CATEGORY, concurrency=4)
-    assert platform.calls == [("Things", "Pump 1", "GetPropertyDefinitions", {"category": CATEGORY})]
+    platform = FakePlatform(
+        GetPropertyDefinitions=lambda *_: table(TEMPERATURE), GetPropertySubscriptions=bound
+    )
+    read(platform, "Pump 1")
+    assert platform.calls[0] == ("Things", "Pump 1", "GetPropertyDefinitions", {"category": CATEGORY})
 
 
 def test_a_thing_without_properties_has_the_empty_shape() -> None:
@@ -94,7 +108,7 @@ def test_a_failing_call_is_not_repeated() -> None:
         raise ThingworxCallFailed(500, "script error")
 
     platform = FakePlatform(GetPropertyDefinitions=answer)
-    fetch_definitions(platform, ["a"], CATEGORY, concurrency=1)
+    read(platform, "a", concurrency=1)
     assert platform.called("GetPropertyDefinitions") == 1
 
 
@@ -114,7 +128,7 @@ def test_a_platform_that_is_down_is_an_error_and_not_a_fleet_of_failures() -> No
 
     platform = FakePlatform(GetPropertyDefinitions=answer)
     with pytest.raises(ThingworxUnavailable):
-        fetch_definitions(platform, NAMES, CATEGORY, concurrency=4)
+        read(platform, *NAMES)
     assert platform.called("GetPropertyDefinitions") < len(NAMES) * retry.TRIES
 
 
@@ -124,8 +138,49 @@ def test_a_platform_that_refuses_us_ends_it_at_once() -> None:
 
     platform = FakePlatform(GetPropertyDefinitions=answer)
     with pytest.raises(ThingworxRefused):
-        fetch_definitions(platform, NAMES * 10, CATEGORY, concurrency=4)
+        read(platform, *NAMES * 10)
     assert platform.called("GetPropertyDefinitions") < len(NAMES) * 10
+
+
+def test_what_there_is_no_time_for_is_left_to_the_next_run() -> None:
+    platform = FakePlatform(
+        GetPropertyDefinitions=lambda *_: table(TEMPERATURE), GetPropertySubscriptions=bound
+    )
+    left = iter([True, True, False])
+    found = read(platform, *NAMES, concurrency=1, in_time=lambda: next(left, False))
+    assert list(found.things) == NAMES[:2]
+    assert found.failed == dict.fromkeys(NAMES[2:], OUT_OF_TIME)
+
+
+def test_a_thing_that_has_not_changed_keeps_its_edge_names_and_its_owners_mistakes() -> None:
+    platform = FakePlatform(
+        GetPropertyDefinitions=lambda *_: table(TEMPERATURE, {"name": "key", "baseType": "NOTHING"})
+    )
+    mistakes = (Mistake("unsupported_type", "gone"), Mistake("push_never", "temp"))
+    before = {"temp": Property("NUMBER", "T")}
+    found = fetch_definitions(
+        platform,
+        [Ask("a", None, before, mistakes)],
+        CATEGORY,
+        bindings=Bindings(platform, each=True),
+        concurrency=1,
+    )
+    assert found.things == {"a": shape_id(before)}
+    assert found.mistakes == {"a": [Mistake("unsupported_type", "key"), Mistake("push_never", "temp")]}
+
+
+def test_a_thing_with_another_property_is_asked_for_its_bindings_again() -> None:
+    platform = FakePlatform(
+        GetPropertyDefinitions=lambda *_: table(TEMPERATURE), GetPropertySubscriptions=bound
+    )
+    found = fetch_definitions(
+        platform,
+        [Ask("a", None, {"temp": Property("STRING", "T")})],
+        CATEGORY,
+        bindings=Bindings(platform, each=False),
+        concurrency=1,
+    )
+    assert found.things == {"a": shape_id({"temp": Property("NUMBER", "temp")})}
 
 
 def test_pauses_grow_and_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
