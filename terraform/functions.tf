@@ -82,6 +82,7 @@ locals {
       concurrency = null
       vpc         = local.registry_vpc
       environment = merge(local.redis_environment, local.held_environment, {
+        CONTROL_TABLE          = aws_dynamodb_table.control.name
         UNREGISTERED           = var.unregistered
         REGISTRY_CACHE_SECONDS = var.registry_cache_seconds
       })
@@ -92,15 +93,21 @@ locals {
       timeout     = var.connector_timings.lifetime_seconds
       concurrency = var.connector_reserved_concurrency
       vpc         = var.thingworx_vpc
-      environment = merge(local.thingworx_environment, local.held_environment, {
+      environment = merge(local.thingworx_environment, local.held_environment, var.presence_property == null ? {} : { PRESENCE_PROPERTY = var.presence_property }, {
         CONTROL_TABLE               = aws_dynamodb_table.control.name
+        IOT_DATA_ENDPOINT           = data.aws_iot_endpoint.data.endpoint_address
         HANDOVER_BEFORE_END_SECONDS = var.connector_timings.handover_before_end_seconds
         HANDOVER_JITTER_SECONDS     = var.connector_timings.handover_jitter_seconds
         BEAT_SECONDS                = var.connector_timings.beat_seconds
         LEASE_SECONDS               = var.connector_timings.lease_seconds
         VISIBILITY_SECONDS          = var.connector_timings.visibility_seconds
         THING_RETRY_SECONDS         = var.connector_timings.thing_retry_seconds
+        STALL_SECONDS               = var.connector_timings.stall_seconds
+        MAX_WRITES_PER_SECOND       = var.max_writes_per_second
+        UNBIND_DELAY_SECONDS        = var.connector_timings.unbind_delay_seconds
         DELIVERY                    = var.delivery
+        BIND                        = var.bind
+        PRESENCE_SILENCE_SECONDS    = var.presence_silence_seconds
         DELIVERY_CONCURRENCY        = var.delivery_concurrency
         HONOUR_PUSH_TYPE            = var.honour_push_type
         ALWAYSON_TIMEOUTS           = jsonencode(var.alwayson_timeouts)

@@ -144,6 +144,12 @@ locals {
         Action   = "sqs:SendMessage"
         Resource = local.slot_queues_arn
       },
+      { # asks for discovery runs, and sees nothing of the table
+        Effect    = "Allow"
+        Action    = "dynamodb:UpdateItem"
+        Resource  = aws_dynamodb_table.control.arn
+        Condition = { "ForAllValues:StringEquals" = { "dynamodb:LeadingKeys" = ["run"] } }
+      },
       { # Lambda itself writes there, in the name of the function
         Effect   = "Allow"
         Action   = "s3:PutObject"
@@ -160,6 +166,17 @@ locals {
         Effect   = "Allow"
         Action   = ["dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"]
         Resource = local.control_arns
+      },
+      {
+        Effect    = "Allow"
+        Action    = "dynamodb:BatchWriteItem"
+        Resource  = aws_dynamodb_table.control.arn
+        Condition = { "ForAllValues:StringLike" = { "dynamodb:LeadingKeys" = ["presence#*"] } }
+      },
+      {
+        Effect   = "Allow"
+        Action   = "iot:GetConnection"
+        Resource = "arn:${local.partition}:iot:${local.region}:${local.account}:client/*"
       },
       {
         Effect   = "Allow"

@@ -6,6 +6,7 @@ import functools
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lambdas.router.asks import DiscoveryAsks
 from lambdas.router.router import Outcome, Router
 from lambdas.router.routes import Routes
 from lambdas.shared.errors import RegistryUnavailable
@@ -13,6 +14,7 @@ from lambdas.shared.held_store import HeldStore
 from lambdas.shared.observability import count, logger
 from lambdas.shared.send import Sender
 from lambdas.shared.settings import RouterSettings
+from lambdas.shared.wanted import WantedRuns
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -20,11 +22,14 @@ if TYPE_CHECKING:
 __all__ = ["handle", "service"]
 
 _SLOTS_AT_ONCE = 8
+#: A write to the control table takes less than this at its worst, two tries; the answer must still go out.
+_ASK_MILLISECONDS = 15_000
 
 
 class _Service(NamedTuple):
     stack: str
     router: Router
+    asks: DiscoveryAsks
 
 
 @functools.cache
@@ -48,9 +53,10 @@ def service() -> _Service:
         retries={"mode": "standard", "total_max_attempts": 2},
         max_pool_connections=_SLOTS_AT_ONCE,
     )
+    dynamodb = boto3.client("dynamodb", config=config)
     held = HeldStore(
         settings.held_table,
-        boto3.client("dynamodb", config=config),
+        dynamodb,
         days=settings.held_days,
         per_thing_per_day=settings.held_per_thing_per_day,
         per_day=settings.held_per_day,
@@ -62,7 +68,7 @@ def service() -> _Service:
         held,
         hold_unregistered=settings.unregistered == "hold",
     )
-    return _Service(settings.stack, router)
+    return _Service(settings.stack, router, DiscoveryAsks(WantedRuns(settings.control_table, dynamodb)))
 
 
 def handle(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -84,9 +90,14 @@ def handle(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 def _route(records: list[dict[str, Any]], context: LambdaContext) -> Outcome:
     try:
-        stack, router = service()
+        stack, router, asks = service()
     except RegistryUnavailable as error:
         return Outcome(0, {}, str(error))
+    reserve = min(_ASK_MILLISECONDS, context.get_remaining_time_in_millis() / 2)
     outcome = router.route(records, lambda: context.get_remaining_time_in_millis() / 1000)
     count(stack, "router", outcome.counters)
+    if outcome.registry_lost and context.get_remaining_time_in_millis() >= reserve:
+        asks.repair()
+    if outcome.unknown and context.get_remaining_time_in_millis() >= reserve:
+        asks.unknown(outcome.unknown)
     return outcome

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from lambdas.shared.errors import RegistryUnavailable
+from lambdas.shared.destination import Destination
+from lambdas.shared.errors import RegistryLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -28,24 +29,6 @@ if TYPE_CHECKING:
 
 
 __all__ = ["Destination", "Routes"]
-
-
-class Destination(NamedTuple):
-    """Where a Thing's readings go.
-
-    Attributes:
-        slot: slot id.
-        queue_url: the slot's queue.
-        lanes: how many lanes the queue has.
-        shape_id: id of the Thing's shape.
-        shape: the Thing's shape.
-    """
-
-    slot: str
-    queue_url: str
-    lanes: int
-    shape_id: str
-    shape: Shape
 
 
 class Routes:
@@ -76,7 +59,8 @@ class Routes:
         """Destinations by Thing name, at least those of `names` that the registry knows.
 
         Raises:
-            RegistryUnavailable: Redis doesn't answer, or a Thing's slot or shape isn't there.
+            RegistryUnavailable: Redis doesn't answer.
+            RegistryLost: it does, but a Thing's slot or shape isn't there.
         """
         now = self._clock()
         if now - self._since >= self._cache_seconds:
@@ -108,7 +92,7 @@ class Routes:
             if slot is None or shape is None:
                 # Written shapes first, slots next, Things last: a gap means that Redis lost something.
                 absent = f"slot {entry.slot}" if slot is None else f"shape {entry.shape}"
-                raise RegistryUnavailable(
+                raise RegistryLost(
                     f"the registry has {name} but not its {absent}; a discovery run rebuilds it"
                 )
             self._things[name] = Destination(entry.slot, slot.queue_url, slot.lanes, entry.shape, shape)

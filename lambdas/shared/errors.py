@@ -5,6 +5,7 @@
     ├── Conflict                a conditional write lost: somebody else changed the item first
     ├── RunLost                 a discovery run has lost its lock: another one carries on
     ├── RegistryUnavailable     Redis can't answer now
+    │   └── RegistryLost        Redis answers, but what it holds is incomplete: a repair rebuilds it
     ├── MalformedParcel         a queue message that is no parcel this version can read
     ├── WireError               bytes that are no AlwaysOn message, or values that have no bytes
     └── ThingworxError
@@ -24,6 +25,7 @@ __all__ = [
     "Conflict",
     "ConnectorError",
     "MalformedParcel",
+    "RegistryLost",
     "RegistryUnavailable",
     "RunLost",
     "SettingError",
@@ -54,6 +56,10 @@ class RunLost(ConnectorError):  # noqa: N818 - read as a state, like the SDKs' o
 
 class RegistryUnavailable(ConnectorError):  # noqa: N818 - read as a state, like the SDKs' own
     """Redis can't answer now; the caller keeps its input and tries again."""
+
+
+class RegistryLost(RegistryUnavailable):
+    """Redis answers, but holds no registry, or a part of one; a repair rebuilds it from the control table."""
 
 
 class MalformedParcel(ConnectorError):  # noqa: N818 - names the thing that is wrong

@@ -18,14 +18,14 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from lambdas.shared.chunks import chunks
-from lambdas.shared.errors import RegistryUnavailable, SettingError
+from lambdas.shared.errors import RegistryLost, RegistryUnavailable, SettingError
 from lambdas.shared.secrets import Secret
 from lambdas.shared.shape import Shape, shape_from_pairs, to_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-__all__ = ["Entry", "Registry", "RegistrySettings", "Route", "connect"]
+__all__ = ["Entry", "Registry", "RegistrySettings", "Route", "call", "connect"]
 
 T = TypeVar("T")
 
@@ -95,7 +95,7 @@ def connect(settings: RegistrySettings, secret: Secret | None = None) -> redis.R
         # Notices of a Redis Enterprise service, which neither ElastiCache nor Valkey gives.
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
-    info = _call(client, "connect to Redis", lambda: client.info("cluster"))
+    info = call(client, "connect to Redis", lambda: client.info("cluster"))
     if info.get("cluster_enabled"):
         raise RegistryUnavailable(
             "Redis runs with cluster mode on, where one MGET can't read many Things; "
@@ -123,15 +123,16 @@ class Registry:
         """The entry of each Thing, None where unknown, in one round trip.
 
         Raises:
-            RegistryUnavailable: also when nothing was ever published here, or Redis has lost it: every
-                Thing would look unknown.
+            RegistryLost: nothing was ever published here, or Redis has lost it: every Thing would look
+                unknown.
+            RegistryUnavailable: Redis doesn't answer.
         """
         if not names:
             return []
         keys = [self._published, *(self._things + name for name in names)]
         published, *texts = self._call("read Things", self._client.mget, keys)
         if published is None:
-            raise RegistryUnavailable("the registry is empty; a discovery run fills it")
+            raise RegistryLost("the registry is empty; a discovery run fills it")
         return [_read("Thing", text, _entry) if text else None for text in texts]
 
     def shapes(self, ids: Sequence[str]) -> dict[str, Shape]:
@@ -196,7 +197,7 @@ class Registry:
             self._call(what, self._client.mset, {prefix + name: text for name, text in part})
 
     def _call(self, what: str, command: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        return _call(self._client, what, lambda: command(*arguments, **options))
+        return call(self._client, what, lambda: command(*arguments, **options))
 
 
 class _Password(CredentialProvider):
@@ -214,7 +215,7 @@ class _Password(CredentialProvider):
         return self._secret.changed()
 
 
-def _call(client: redis.Redis, what: str, command: Callable[[], T]) -> T:
+def call(client: redis.Redis, what: str, command: Callable[[], T]) -> T:
     """Run a command; once more where another connection or a newer password may help.
 
     After a failover the old primary still answers, as a read-only replica, until it is left.
@@ -257,11 +258,9 @@ def _read(kind: str, text: bytes, read: Callable[[Any], T]) -> T:
         document = orjson.loads(text)
         version, content = document["v"], read(document)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RegistryUnavailable(
-            f"the registry holds no readable {kind} ({error!r}); run discovery"
-        ) from error
+        raise RegistryLost(f"the registry holds no readable {kind} ({error!r}); run discovery") from error
     if version != _VERSION:
-        raise RegistryUnavailable(f"the registry holds a {kind} of version {version!r}; run discovery")
+        raise RegistryLost(f"the registry holds a {kind} of version {version!r}; run discovery")
     return content
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
+from unittest import mock
 
 import boto3
 import pytest
 
 from lambdas.router.handler import handle, service
+from lambdas.shared.errors import RegistryUnavailable
 from lambdas.shared.parcel import Reading, decode
 from lambdas.shared.registry import Entry, Registry, Route, connect
 from lambdas.shared.settings import RouterSettings
 from lambdas.shared.shape import Property, Shape, shape_id
+from lambdas.shared.wanted import WantedRuns
 from sandbox.redis_server import valkey_server
-from tests.aws_mock import aws
+from tests.aws_mock import CONTROL_TABLE, aws, create_control_table
 from tests.unit.router.kinesis import FIRST_SEQUENCE, event, record, telemetry
 
 if TYPE_CHECKING:
@@ -46,6 +49,8 @@ class Cloud:
             AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
             BillingMode="PAY_PER_REQUEST",
         )
+        create_control_table()
+        self.wanted = WantedRuns(CONTROL_TABLE, self.dynamodb)
         self.queues = {slot: self.create_queue(slot) for slot in ("1", "2")}
         self.publish({"pump-1": "1", "pump-2": "2"})
 
@@ -89,9 +94,15 @@ def cloud(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clo
     monkeypatch.setenv("STACK", "demo")
     monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{valkey.port}/0")
     monkeypatch.setenv("HELD_TABLE", HELD)
+    monkeypatch.setenv("CONTROL_TABLE", CONTROL_TABLE)
     monkeypatch.setenv("REGISTRY_CACHE_SECONDS", "60")
     client = connect(
-        RouterSettings(stack="demo", redis_url=f"redis://127.0.0.1:{valkey.port}/0", held_table=HELD)
+        RouterSettings(
+            stack="demo",
+            redis_url=f"redis://127.0.0.1:{valkey.port}/0",
+            held_table=HELD,
+            control_table=CONTROL_TABLE,
+        )
     )
     client.flushall()
     service.cache_clear()
@@ -173,7 +184,12 @@ def test_a_stopped_registry_reports_the_first_record_and_a_running_one_takes_it_
 def test_a_registry_lost_between_batches_reports_the_first_record(cloud: Cloud) -> None:
     with valkey_server() as other:
         client = connect(
-            RouterSettings(stack="demo", redis_url=f"redis://127.0.0.1:{other.port}/0", held_table=HELD)
+            RouterSettings(
+                stack="demo",
+                redis_url=f"redis://127.0.0.1:{other.port}/0",
+                held_table=HELD,
+                control_table=CONTROL_TABLE,
+            )
         )
         Registry(client, "demo").publish({}, {}, {}, [])
         with pytest.MonkeyPatch.context() as patch:
@@ -226,6 +242,47 @@ def test_unregistered_things_are_dropped_when_the_stack_says_so(
     assert failures(handle(event(telemetry({"temp": 1}, "stranger", 0)), CONTEXT)) == []
     assert cloud.held() == {}
     assert metrics(capsys.readouterr().out) == {"readings_in": 1, "dropped_unregistered": 1}
+
+
+@pytest.mark.parametrize("unregistered", ["hold", "drop"])
+def test_the_first_message_of_an_unknown_device_asks_for_a_discovery_run(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, unregistered: str
+) -> None:
+    monkeypatch.setenv("UNREGISTERED", unregistered)
+    handle(event(telemetry({"temp": 1}, "pump-1", 0)), CONTEXT)
+    assert cloud.wanted.read().seq == 0, "of known devices nobody is told"
+    handle(event(telemetry({"temp": 1}, "stranger", 1), telemetry({"temp": 1}, "other", 2)), CONTEXT)
+    assert cloud.wanted.read().wishes.unknown > 0
+    for index in range(3, 6):
+        handle(event(telemetry({"temp": 1}, "stranger", index)), CONTEXT)
+    assert cloud.wanted.read().seq == 1, "the same ones ask once in a while"
+
+
+def test_a_registry_that_is_lost_asks_for_its_repair(cloud: Cloud) -> None:
+    cloud.registry._client.flushall()
+    for index in range(3):
+        assert failures(handle(event(telemetry({"temp": 1}, "pump-1", index)), CONTEXT))
+    assert (cloud.wanted.read().repair > 0, cloud.wanted.read().seq) == (True, 1)
+    assert not cloud.wanted.read().wishes.unknown, "nobody can be told to be unknown"
+
+
+def test_a_registry_that_only_does_not_answer_asks_for_nothing(cloud: Cloud, valkey: ValkeyServer) -> None:
+    handle(event(telemetry({"temp": 1}, "pump-1", 0)), CONTEXT)
+    service().router._routes.forget()
+    with mock.patch.object(Registry, "lookup", side_effect=RegistryUnavailable("can't read Things")):
+        assert failures(handle(event(telemetry({"temp": 1}, "pump-1", 1)), CONTEXT))
+    assert cloud.wanted.read().seq == 0
+
+
+def test_a_queue_that_is_gone_asks_for_a_repair(cloud: Cloud) -> None:
+    cloud.sqs.delete_queue(QueueUrl=cloud.queues["1"])
+    assert failures(handle(event(telemetry({"temp": 1}, "pump-1", 0)), CONTEXT))
+    assert cloud.wanted.read().repair > 0
+
+
+def test_a_control_table_that_fails_fails_no_batch(cloud: Cloud) -> None:
+    cloud.dynamodb.delete_table(TableName=CONTROL_TABLE)
+    assert failures(handle(event(telemetry({"temp": 1}, "stranger", 0)), CONTEXT)) == []
 
 
 def test_a_newly_published_thing_is_routed_by_the_next_batch(cloud: Cloud) -> None:
