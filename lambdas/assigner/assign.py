@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lambdas.assigner.plan import Findings, Limits, Plan, make_plan
+from lambdas.assigner.fetched import read_fetched
+from lambdas.assigner.plan import Limits, Plan, make_plan
 from lambdas.shared.chunks import chunks
-from lambdas.shared.shape import Shape, shape_from_item
-from lambdas.shared.staging import StagingFault
+from lambdas.shared.seen import NAME as SEEN
+from lambdas.shared.seen import as_lists
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from lambdas.assigner.fetched import Fetched
+    from lambdas.assigner.plan import Findings
     from lambdas.shared.control_table import ControlTable
+    from lambdas.shared.shape import Shape
     from lambdas.shared.staging import Staging
 
-__all__ = ["Fetched", "apply", "assign", "read_fetched", "repair", "slot_packets"]
+__all__ = ["Rules", "apply", "assign", "repair", "slot_packets"]
+
+#: Names that AWS IoT takes for a thing: others can have no shadow.
+_IOT_NAME = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
 
 #: A Map state keeps the events of all its iterations in one history: no more than this many of them.
 MAX_PACKETS = 200
@@ -26,71 +34,64 @@ _MIN_SLOTS = 10
 _NAMES = 20
 
 
-class Fetched(NamedTuple):
-    """All packets of a run.
+class Rules(NamedTuple):
+    """How this run assigns.
 
     Attributes:
-        found: what to plan with.
-        shapes: the shapes that `found` names.
-        unsupported: Thing name -> properties left out, since their base type isn't supported.
+        things_per_slot: how many Things a slot is filled up to.
+        lanes: message groups of a new slot's queue.
+        removal_percent: share of the Things served that may go at once.
+        allow_removals: let as many go as are gone.
+        dry_run: only plan.
     """
 
-    found: Findings
-    shapes: dict[str, Shape]
-    unsupported: dict[str, list[str]]
+    things_per_slot: int
+    lanes: int
+    removal_percent: int = 50
+    allow_removals: bool = False
+    dry_run: bool = False
 
 
-def assign(
-    control: ControlTable, staging: Staging, *, things_per_slot: int, lanes: int, now: int, dry_run: bool
-) -> dict[str, Any]:
-    """Plan, and unless `dry_run` apply the plan; the answer of the step.
+def assign(control: ControlTable, staging: Staging, rules: Rules, clock: Callable[[], int]) -> dict[str, Any]:
+    """Plan, and unless it's a dry run apply the plan; the answer of the step.
+
+    Args:
+        control: the control table.
+        staging: of this run.
+        rules: how to assign.
+        clock: milliseconds since 1970 UTC.
 
     Raises:
         Conflict: the control table changed meanwhile; planning again is safe.
         StagingFault: the run has listed nothing.
     """
+    began = clock()
     fetched = read_fetched(staging)
     next_slot = control.next_slot_id()
     # A repeated try sees what the first one added: it must not find fewer Things gone by that.
     before = staging.find("plan") or {}
-    limits = Limits(things_per_slot, next_slot, now, bool(before.get("removals_withheld")))
+    limits = Limits(
+        rules.things_per_slot,
+        next_slot,
+        began,
+        bool(before.get("removals_withheld")),
+        rules.removal_percent,
+        rules.allow_removals,
+    )
     plan = make_plan(control.things(), control.slots(), fetched.found, limits)
-    key = staging.put("plan", _document(plan, fetched.unsupported))
-    if not dry_run:
-        apply(control, plan, fetched.shapes, next_slot=next_slot, lanes=lanes)
-    return _answer(plan, key, [] if dry_run else slot_packets(plan.slots))
+    key = staging.put("plan", _document(plan, fetched))
+    if not rules.dry_run:
+        apply(control, plan, fetched.shapes, next_slot=next_slot, lanes=rules.lanes)
+        if fetched.seen is not None:
+            staging.put(SEEN, fetched.seen.to_document())
+    staging.put("steps", {"steps": fetched.steps | {"assign": [began, clock()]}})
+    return _answer(plan, key, [] if rules.dry_run else slot_packets(plan.slots))
 
 
 def repair(control: ControlTable) -> dict[str, Any]:
     """Plan nothing: the answer of the step with all active slots, so that each is opened again."""
     slots = [slot.id for slot in control.slots() if slot.state == "active"]
     return _answer(Plan(slots=slots), None, slot_packets(slots))
-
-
-def read_fetched(staging: Staging) -> Fetched:
-    """Everything the fetcher staged; a listed Thing that no packet speaks of counts as failed.
-
-    Raises:
-        StagingFault: there is no list, which is not the same as an empty one.
-    """
-    lists = [document["things"] for document in staging.all("list")]
-    if not lists:
-        raise StagingFault("the run has listed nothing; start a new run")
-    things: dict[str, str] = {}
-    failed: dict[str, str] = {}
-    shapes: dict[str, Shape] = {}
-    unsupported: dict[str, list[str]] = {}
-    for document in staging.all("definitions"):
-        things.update(document["things"])
-        failed.update(document["failed"])
-        unsupported.update(document.get("unsupported", {}))
-        shapes.update((name, shape_from_item(item)) for name, item in document["shapes"].items())
-    for name in chain.from_iterable(lists):
-        if name not in things:
-            failed.setdefault(name, "its packet was not fetched")
-    empty = frozenset(name for name, shape in things.items() if not shapes[shape])
-    served = {name: shape for name, shape in things.items() if name not in empty}
-    return Fetched(Findings(served, failed, empty), shapes, unsupported)
 
 
 def apply(
@@ -139,7 +140,7 @@ def _answer(plan: Plan, key: str | None, packets: list[list[str]]) -> dict[str, 
     }
 
 
-def _document(plan: Plan, unsupported: Mapping[str, list[str]]) -> dict[str, Any]:
+def _document(plan: Plan, fetched: Fetched) -> dict[str, Any]:
     """The whole plan, for people and the command line."""
     slot_of = {change.after.name: change.after.slot for change in plan.changes if change.after is not None}
     return {
@@ -149,6 +150,17 @@ def _document(plan: Plan, unsupported: Mapping[str, list[str]]) -> dict[str, Any
         "changed": {name: slot_of[name] for name in plan.changed},
         "forgotten": plan.forgotten,
         "failed": plan.failed,
-        "unsupported": dict(sorted(unsupported.items())),
+        "unsupported": dict(sorted(fetched.unsupported.items())),
+        "mistakes": as_lists(dict(sorted(fetched.mistakes.items()))),
+        "names": sorted(name for name in _named(fetched.found) if not _IOT_NAME.fullmatch(name)),
         "kept": plan.kept,
+        "slots": len(plan.slots),
+        "listed": fetched.listed,
+        "read": fetched.read,
+        "why_all": fetched.why_all,
+        "only": sorted(fetched.found.only) if fetched.found.only is not None else None,
     }
+
+
+def _named(found: Findings) -> Iterator[str]:
+    return chain(found.shapes, found.failed, found.without_properties)

@@ -9,13 +9,20 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
+from botocore.config import Config
 
-from lambdas.assigner.assign import assign, repair
+from lambdas.assigner.assign import Rules, assign, repair
+from lambdas.assigner.held import HeldOfNewThings
 from lambdas.assigner.runs import Asked, Runs
+from lambdas.assigner.stragglers import Stragglers
 from lambdas.shared.control_table import ControlTable
+from lambdas.shared.held_items import HeldItems
+from lambdas.shared.held_store import HeldStore
 from lambdas.shared.observability import count, logger
 from lambdas.shared.publishing import Publishing
+from lambdas.shared.replay import Replayer
 from lambdas.shared.run_lock import RunLock
+from lambdas.shared.send import Sender
 from lambdas.shared.settings import AssignerSettings
 from lambdas.shared.staging import Staging
 from lambdas.shared.wanted import WantedRuns
@@ -39,6 +46,8 @@ _COUNTERS = {
 
 #: Less than Step Functions waits between two tries.
 _PUBLISH_PATIENCE_SECONDS = 60.0
+#: Things whose held readings are sent at once, with some to spare.
+_HELD_CONFIG = Config(max_pool_connections=32, retries={"mode": "standard", "total_max_attempts": 4})
 
 
 class _Parts(NamedTuple):
@@ -100,10 +109,14 @@ def _assign(event: dict[str, Any]) -> dict[str, Any]:
         answer = assign(
             parts.control,
             Staging(parts.s3, parts.settings.staging_bucket, event["run"]),
-            things_per_slot=parts.settings.things_per_slot,
-            lanes=parts.settings.lanes_per_slot,
-            now=_now(),
-            dry_run=bool(event.get("dry_run")),
+            Rules(
+                parts.settings.things_per_slot,
+                parts.settings.lanes_per_slot,
+                parts.settings.removal_limit_percent,
+                allow_removals=bool(event.get("allow_removals")),
+                dry_run=bool(event.get("dry_run")),
+            ),
+            _now,
         )
     if answer["removals_withheld"]:
         logger.error("removals withheld: too many Things are gone at once", extra={"plan": answer["plan"]})
@@ -119,9 +132,26 @@ def _publish(event: dict[str, Any]) -> dict[str, Any]:
     _renew(event)
     owner = f"{event['run']}/{uuid.uuid4().hex[:8]}"
     with parts.publishing.hold(owner, _PUBLISH_PATIENCE_SECONDS):
-        answer = publish(parts.control, _registry())
-    count(parts.settings.stack, "assigner", {"things_published": answer["things"]})
+        held = _held_of_new_things(event["run"])
+        answer = publish(parts.control, _registry(), held)
+    counted = {"things_published": answer["things"], "things_waiting": answer["waiting"]}
+    count(parts.settings.stack, "assigner", counted | held.counters)
     return answer
+
+
+def _held_of_new_things(run: str) -> HeldOfNewThings:
+    settings, dynamodb = _parts().settings, boto3.client("dynamodb", config=_HELD_CONFIG)
+    items = HeldItems(settings.held_table, dynamodb)
+    store = HeldStore(
+        settings.held_table,
+        dynamodb,
+        days=settings.held_days,
+        per_thing_per_day=settings.held_per_thing_per_day,
+        per_day=settings.held_per_day,
+    )
+    sender = Sender(boto3.client("sqs", config=_HELD_CONFIG), concurrency=1)  # a page is of one Thing
+    stragglers = Stragglers(settings.control_table, dynamodb)
+    return HeldOfNewThings(items, store, Replayer(items, store, sender, run), stragglers)
 
 
 def _end(event: dict[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,11 @@ Rules:
 - A Thing that is no longer listed, or has no property left, is removed. Its place stays reserved for
   a day: when it comes back it has the same slot, and its queue's order.
 - A Thing that couldn't be read keeps what it had.
-- When nothing is listed any more, or more than half of the Things served would go, a mistake in the
-  platform or the settings is likelier than a decision: removals are withheld and reported. Where new
-  Things took the place of the old ones, the next run finds no more than half of them gone.
+- When nothing is listed any more, or more of the Things served would go than the limit allows, a
+  mistake in the platform or the settings is likelier than a decision: removals are withheld and
+  reported, unless the run was told to allow them. Where new Things took the place of the old ones, the
+  next run finds fewer of them gone.
+- A run that is about some Things only leaves all others as they are.
 """
 
 from __future__ import annotations
@@ -37,11 +39,13 @@ class Findings:
         shapes: Thing name -> shape id, of every Thing with a property that can be delivered.
         failed: Thing name -> why it couldn't be read.
         without_properties: listed Things with no property that can be delivered.
+        only: names of the Things it is about; None when it is about all.
     """
 
     shapes: Mapping[str, str]
     failed: Mapping[str, str] = field(default_factory=dict)
     without_properties: frozenset[str] = frozenset()
+    only: frozenset[str] | None = None
 
 
 class Limits(NamedTuple):
@@ -52,12 +56,16 @@ class Limits(NamedTuple):
         next_slot: number of the first new slot.
         now: time of the plan, milliseconds since 1970 UTC.
         withhold_removals: remove nothing; an earlier try of this run has decided so.
+        removal_percent: share of the Things served that may go at once.
+        allow_removals: let as many go as are gone.
     """
 
     things_per_slot: int
     next_slot: int
     now: int
     withhold_removals: bool = False
+    removal_percent: int = 50
+    allow_removals: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,11 +110,15 @@ def make_plan(known: Iterable[ThingRecord], slots: Sequence[Slot], found: Findin
     """
     records = {record.name: record for record in known}
     served = {name: record for name, record in records.items() if record.state == ASSIGNED}
-    gone = sorted(name for name in served if name not in found.shapes and name not in found.failed)
-    withheld = gone if limits.withhold_removals or _too_many(len(gone), len(served), found) else []
+    about = records.keys() if found.only is None else found.only
+    gone = sorted(
+        name for name in served if name in about and name not in found.shapes and name not in found.failed
+    )
+    withheld = gone if _withhold(len(gone), len(served), found, limits) else []
     removed = [] if withheld else gone
 
-    wanted = dict(found.shapes)
+    wanted = {name: record.shape for name, record in served.items() if name not in about}
+    wanted.update(found.shapes)
     for name in [*found.failed, *withheld]:
         if name in served:
             wanted[name] = served[name].shape
@@ -116,7 +128,7 @@ def make_plan(known: Iterable[ThingRecord], slots: Sequence[Slot], found: Findin
     forgotten = sorted(
         name
         for name, record in records.items()
-        if record.state == REMOVED and record.changed < expired and name not in wanted
+        if record.state == REMOVED and record.changed < expired and name in about and name not in wanted
     )
     placed, new_slots = _place(wanted, records, active, set(forgotten), limits)
 
@@ -143,9 +155,12 @@ def make_plan(known: Iterable[ThingRecord], slots: Sequence[Slot], found: Findin
     )
 
 
-def _too_many(gone: int, served: int, found: Findings) -> bool:
+def _withhold(gone: int, served: int, found: Findings, limits: Limits) -> bool:
+    if limits.allow_removals or not gone:
+        return False
     listed = len(found.shapes) + len(found.failed) + len(found.without_properties)
-    return gone > 0 and (listed == 0 or gone * 2 > served)
+    nothing_listed = listed == 0 and found.only is None
+    return limits.withhold_removals or nothing_listed or gone * 100 > served * limits.removal_percent
 
 
 def _place(

@@ -78,6 +78,21 @@ class Staging:
             )
         return document
 
+    def copy(self, name: str, folder: str) -> bool:
+        """Put an object, as it is, into another folder of the bucket; false when it isn't there."""
+        source = f"{self._prefix}{name}.json"
+        try:
+            self._client.copy_object(
+                Bucket=self._bucket,
+                Key=f"{folder}/{name}.json",
+                CopySource={"Bucket": self._bucket, "Key": source},
+            )
+        except self._client.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] not in {"NoSuchKey", "404"}:
+                raise
+            return False
+        return True
+
     def all(self, kind: str) -> Iterator[dict[str, Any]]:
         """All objects `{kind}-{packet}`, each whole, in no order that means anything."""
         names = self._names(f"{kind}-")
