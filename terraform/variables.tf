@@ -525,6 +525,8 @@ variable "connector_timings" {
     lease_seconds               = optional(number, 30)
     visibility_seconds          = optional(number, 60)
     thing_retry_seconds         = optional(number, 60)
+    stall_seconds               = optional(number, 300)
+    unbind_delay_seconds        = optional(number, 5)
     back_off_seconds            = optional(list(number), [5, 15, 60, 300])
     turns_per_execution         = optional(number, 100)
     seconds_per_execution       = optional(number, 86400)
@@ -567,9 +569,14 @@ variable "connector_timings" {
         var.connector_timings.beat_seconds,
         var.connector_timings.lease_seconds,
         var.connector_timings.thing_retry_seconds,
+        var.connector_timings.unbind_delay_seconds,
       ] : seconds > 0
     ])
-    error_message = "Set handover_before_end_seconds, beat_seconds, lease_seconds and thing_retry_seconds to more than 0."
+    error_message = "Set handover_before_end_seconds, beat_seconds, lease_seconds, thing_retry_seconds and unbind_delay_seconds to more than 0."
+  }
+  validation {
+    condition     = var.connector_timings.stall_seconds >= 60
+    error_message = "A connector must outwait its own calls to ThingWorx: set stall_seconds to 60 or more."
   }
   validation {
     condition     = var.connector_timings.visibility_seconds <= 43200 && var.connector_timings.handover_jitter_seconds <= 600
@@ -609,6 +616,41 @@ variable "delivery" {
   }
 }
 
+variable "bind" {
+  description = "Which Things ThingWorx shows as connected over AlwaysOn: `presence`, those whose devices are connected to AWS IoT Core or have spoken since they left, or `always`, all of them."
+  type        = string
+  default     = "presence"
+  nullable    = false
+
+  validation {
+    condition     = contains(["presence", "always"], var.bind)
+    error_message = "Choose presence or always."
+  }
+}
+
+variable "presence_silence_seconds" {
+  description = "With `bind = \"presence\"`: a Thing from which nothing came for so long is shown as not connected until its next reading; 0 waits for ever."
+  type        = number
+  default     = 0
+  nullable    = false
+
+  validation {
+    condition     = var.presence_silence_seconds >= 0 && var.presence_silence_seconds <= 10000000 && floor(var.presence_silence_seconds) == var.presence_silence_seconds
+    error_message = "Give whole seconds, at most 10000000, or 0 for no limit."
+  }
+}
+
+variable "presence_property" {
+  description = "With `bind = \"presence\"`: name of a BOOLEAN property to which presence is written as well, on Things that have it; null writes none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = try(length(trimspace(var.presence_property)) > 0, var.presence_property == null)
+    error_message = "Name a property, or null."
+  }
+}
+
 variable "alwayson_timeouts" {
   description = "Time-outs of the AlwaysOn session in seconds, by name: auth, bind, request, sync, ready, ping, pong and more, see docs/reference/alwayson-session.md. Those not named keep their defaults."
   type        = map(number)
@@ -626,6 +668,18 @@ variable "honour_push_type" {
   type        = bool
   default     = true
   nullable    = false
+}
+
+variable "max_writes_per_second" {
+  description = "Property writes a second that all connectors together send to ThingWorx at most, shared out evenly to the slots; 0 sets no limit. What waited in the queues during an outage comes back at this speed."
+  type        = number
+  default     = 0
+  nullable    = false
+
+  validation {
+    condition     = var.max_writes_per_second >= 0 && var.max_writes_per_second <= 1000000000 && floor(var.max_writes_per_second) == var.max_writes_per_second
+    error_message = "Give a whole number of writes a second, or 0 for no limit."
+  }
 }
 
 variable "delivery_concurrency" {

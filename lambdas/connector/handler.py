@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import uuid
 from collections import Counter
 from functools import cache, partial
@@ -17,7 +18,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lambdas.connector.assigned import AssignedThings, Binds
+from lambdas.connector.assembly import assigned_things
 from lambdas.connector.backlog_store import BacklogStore
 from lambdas.connector.breaker_store import ControlTableBreaker
 from lambdas.connector.lease import Lease
@@ -27,7 +28,6 @@ from lambdas.shared.control_table import ControlTable
 from lambdas.shared.errors import ConnectorError
 from lambdas.shared.held_store import HeldStore
 from lambdas.shared.observability import logger
-from lambdas.shared.run_lock import RunLock
 from lambdas.shared.secrets import Secret
 from lambdas.shared.settings import ConnectorSettings
 from lambdas.thingworx.breaker import Breaker
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_iot_data import IoTDataPlaneClient
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
@@ -55,6 +56,7 @@ class _Clients(NamedTuple):
     secrets: SecretsManagerClient
     sqs: SQSClient
     stepfunctions: SFNClient
+    iot_data: IoTDataPlaneClient
 
 
 @cache
@@ -72,7 +74,14 @@ def _clients() -> _Clients:
         boto3.client("secretsmanager", config=config),
         boto3.client("sqs", config=receiving),
         boto3.client("stepfunctions", config=config),
+        boto3.client("iot-data", config=config, endpoint_url=_iot_data_url()),
     )
+
+
+def _iot_data_url() -> str | None:
+    """The account's own endpoint; one that stands for all services, as in an emulator, goes before it."""
+    host = os.environ.get("IOT_DATA_ENDPOINT")
+    return f"https://{host}" if host and not os.environ.get("AWS_ENDPOINT_URL") else None
 
 
 @cache
@@ -122,6 +131,7 @@ def _connector(event: dict[str, Any], context: LambdaContext, token: TaskToken) 
         per_thing_per_day=settings.held_per_thing_per_day,
         per_day=settings.held_per_day,
     )
+    table = ControlTable(settings.control_table, clients.dynamodb)
     counters: Counter[str] = Counter()
     transport = _transport(settings, clients, counters)
     parts = Parts(
@@ -137,23 +147,19 @@ def _connector(event: dict[str, Any], context: LambdaContext, token: TaskToken) 
             slot=event["slot"],
             owner=uuid.uuid4().hex,
         ),
-        assigned=_assigned(event["slot"], transport, settings, clients),
+        assigned=assigned_things(
+            event["slot"],
+            transport,
+            settings,
+            clients.dynamodb,
+            clients.iot_data,
+            owns=lease.valid,
+            counters=counters,
+        ),
+        slots=lambda: table.slots_sharing(time.time_ns() // 1_000_000),
     )
     seconds_left = context.get_remaining_time_in_millis() / 1000
     return Connector(event["slot"], settings, parts, seconds_left, counters)
-
-
-def _assigned(
-    slot: str, transport: Transport, settings: ConnectorSettings, clients: _Clients
-) -> AssignedThings | None:
-    """What decides which Things are bound; None with a transport that binds nothing."""
-    if settings.bind != "always" or not isinstance(transport, Binds):
-        return None
-    table = ControlTable(settings.control_table, clients.dynamodb)
-    lock = RunLock(settings.control_table, clients.dynamodb)
-    return AssignedThings(
-        slot, transport, lambda: [thing.name for thing in table.things_of(slot)], lock.last_ended
-    )
 
 
 def _transport(settings: ConnectorSettings, clients: _Clients, counters: Counter[str]) -> Transport:

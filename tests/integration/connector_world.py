@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from lambdas.connector import handler
 from lambdas.shared.control_table import ASSIGNED, ControlTable, ThingChange, ThingRecord
-from lambdas.shared.parcel import Reading, encode, lane_of
+from lambdas.shared.parcel import PresenceChange, Reading, encode, lane_of
 from lambdas.shared.shape import Property
 from sandbox.thingworx.model import remote_property
 from sandbox.thingworx.server import SimulatorServer
@@ -83,6 +83,27 @@ class FakeStates:
             raise ClientError({"Error": {"Code": "TaskTimedOut", "Message": "over"}}, operation)
 
 
+class FakeBroker:
+    """What AWS IoT's broker says of clients.
+
+    Attributes:
+        clients: client id -> its answer; others were never seen.
+        asked: client ids in the order in which they were asked for.
+    """
+
+    def __init__(self) -> None:
+        self.clients: dict[str, dict[str, Any]] = {}
+        self.asked: list[str] = []
+
+    def get_connection(self, *, clientId: str) -> dict[str, Any]:  # noqa: N803 - AWS's name
+        """As boto3's."""
+        self.asked.append(clientId)
+        if clientId not in self.clients:
+            error = {"Code": "ResourceNotFoundException", "Message": "no such client"}
+            raise ClientError({"Error": error}, "GetConnection")  # type: ignore[typeddict-item] # as short
+        return self.clients[clientId]
+
+
 class Context(NamedTuple):
     """What Lambda tells an invocation."""
 
@@ -124,6 +145,7 @@ class World:
     def __init__(self, server: SimulatorServer, states: FakeStates) -> None:
         self.server = server
         self.states = states
+        self.broker = FakeBroker()
         self.sqs = boto3.client("sqs")
         self.dynamodb = create_control_table()
         self.table = ControlTable(CONTROL_TABLE, self.dynamodb)
@@ -162,6 +184,15 @@ class World:
                 QueueUrl=self.queues[slot],
                 MessageBody=encode(readings, SHAPES).decode(),
                 MessageGroupId=f"lane-{lane}",
+            )
+
+    def send_presence(self, *changes: PresenceChange, slot: str = "1") -> None:
+        """Put presence events into the slot's queue, as the router does: a message each."""
+        for change in changes:
+            self.sqs.send_message(
+                QueueUrl=self.queues[slot],
+                MessageBody=encode([], {}, [change]).decode(),
+                MessageGroupId=f"lane-{lane_of(change.thing, LANES)}",
             )
 
     def assign(self, *things: str, slot: str = "1") -> None:
@@ -277,6 +308,7 @@ def connector_world(certificate: Path, patch: pytest.MonkeyPatch, **environ: str
             boto3.client("secretsmanager"),
             world.sqs,
             states,  # type: ignore[arg-type] # the emulation has no task tokens
+            world.broker,  # type: ignore[arg-type] # nor clients' states
         )
         patch.setattr(handler, "_clients", lambda: clients)
         handler._settings.cache_clear()

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(assigned, "_LOOK_SECONDS", 0.1)
-    with connector_world(issue_certificate(tmp_path), monkeypatch, DELIVERY="alwayson") as world:
+    with connector_world(
+        issue_certificate(tmp_path), monkeypatch, DELIVERY="alwayson", BIND="always"
+    ) as world:
         yield world
 
 
