@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-__all__ = ["CONTROL_TABLE", "REGION", "aws", "create_control_table"]
+__all__ = ["CONTROL_TABLE", "HELD_TABLE", "REGION", "aws", "create_control_table", "create_held_table"]
 
 REGION = "us-east-1"
 CONTROL_TABLE = "demo-control"
+HELD_TABLE = "demo-held"
 
 _CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -51,6 +52,18 @@ def create_control_table() -> DynamoDBClient:
                 "Projection": {"ProjectionType": "ALL"},
             }
         ],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    return client
+
+
+def create_held_table() -> DynamoDBClient:
+    """The held table as Terraform makes it."""
+    client = boto3.client("dynamodb")
+    client.create_table(
+        TableName=HELD_TABLE,
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
         BillingMode="PAY_PER_REQUEST",
     )
     return client

@@ -5,24 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lambdas.shared.control_table import ASSIGNED
+from lambdas.shared.destination import Destination
 from lambdas.shared.registry import Entry, Route
 
 if TYPE_CHECKING:
+    from lambdas.assigner.held import HeldOfNewThings
     from lambdas.shared.control_table import ControlTable
     from lambdas.shared.registry import Registry
 
 __all__ = ["publish"]
 
 
-def publish(control: ControlTable, registry: Registry) -> dict[str, int]:
+def publish(control: ControlTable, registry: Registry, held: HeldOfNewThings) -> dict[str, int]:
     """Write all slots, shapes and Things to the registry and remove what is no longer served.
 
     Nothing is compared with the last time, so the registry is right afterwards whatever it was. Only
     active slots get readings: a Thing whose slot retires or has no queue yet is unknown to the router
-    until a later run, and its readings are held. One whose shape isn't stored is left as it was.
+    until a later run, and its readings are held. One whose shape isn't stored is left as it was. What is
+    held of a new Thing is sent before it is published; one that has more than time allows waits for a
+    later run.
 
     Returns:
-        Counts: `things`, `slots` and `shapes` written, `removed` Things.
+        Counts: `things`, `slots` and `shapes` written, `removed` and `waiting` Things.
 
     Raises:
         RegistryUnavailable: Redis doesn't answer; doing it again is safe.
@@ -41,6 +45,22 @@ def publish(control: ControlTable, registry: Registry) -> dict[str, int]:
     entries = {
         name: Entry(record.slot, record.shape) for name, record in served.items() if record.shape in shapes
     }
-    removed = registry.thing_names() - served.keys()
+
+    def destination(entry: Entry) -> Destination:
+        route = routes[entry.slot]
+        return Destination(entry.slot, route.queue_url, route.lanes, entry.shape, shapes[entry.shape])
+
+    published = registry.thing_names()
+    waiting = held.before({name: destination(entries[name]) for name in entries.keys() - published})
+    for name in waiting:
+        del entries[name]
+    removed = published - served.keys()
     registry.publish(shapes, routes, entries, removed)
-    return {"things": len(entries), "slots": len(routes), "shapes": len(shapes), "removed": len(removed)}
+    held.after({name: destination(entry) for name, entry in entries.items()})
+    return {
+        "things": len(entries),
+        "slots": len(routes),
+        "shapes": len(shapes),
+        "removed": len(removed),
+        "waiting": len(waiting),
+    }

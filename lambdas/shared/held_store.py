@@ -149,6 +149,17 @@ class HeldStore:
         dropped.subtract(item.reason for item in kept)
         return dict(+dropped)
 
+    def is_empty(self) -> bool:
+        """Whether nothing has been held for as long as anything is kept."""
+        answer = self._client.query(
+            TableName=self._table,
+            ConsistentRead=True,
+            Limit=1,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues=to_item({":pk": _TOTAL}),
+        )
+        return not answer["Items"]
+
     def _start_day(self, now: float) -> None:
         today = datetime.fromtimestamp(now, UTC).date().isoformat()
         if today != self._today:
@@ -176,12 +187,16 @@ class HeldStore:
         """How many of `wanted` are left of an allowance; nothing is written once it is used up."""
         if wanted == 0 or allowance in self._used_up:
             return 0
+        # The one of the whole stack stays as long as what it counted: see `is_empty`.
+        days = self._days + 2 if allowance == _TOTAL else 2
         answer = self._client.update_item(
             TableName=self._table,
             Key=to_item({"pk": allowance, "sk": self._today}),
             UpdateExpression="ADD #used :wanted SET #expires = :expires",
             ExpressionAttributeNames={"#used": "used", "#expires": "expires"},
-            ExpressionAttributeValues=to_item({":wanted": wanted, ":expires": int(now) + 2 * _DAY_SECONDS}),
+            ExpressionAttributeValues=to_item(
+                {":wanted": wanted, ":expires": int(now) + days * _DAY_SECONDS}
+            ),
             ReturnValues="UPDATED_NEW",
         )
         used = int(answer["Attributes"]["used"]["N"])

@@ -20,7 +20,7 @@ from lambdas.shared.shape import Property, shape_id, to_item
 from lambdas.shared.staging import Staging, StagingFault
 from lambdas.shared.wanted import WantedRuns
 from sandbox.redis_server import valkey_server
-from tests.aws_mock import CONTROL_TABLE, aws, create_control_table
+from tests.aws_mock import CONTROL_TABLE, HELD_TABLE, aws, create_control_table, create_held_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,6 +44,7 @@ def environment(server: ValkeyServer) -> Iterator[None]:
     variables = {
         "STACK": "demo",
         "CONTROL_TABLE": CONTROL_TABLE,
+        "HELD_TABLE": HELD_TABLE,
         "STAGING_BUCKET": BUCKET,
         "REDIS_URL": server.connection_url,
         "THINGS_PER_SLOT": "2",
@@ -51,6 +52,7 @@ def environment(server: ValkeyServer) -> Iterator[None]:
     }
     with aws(), mock.patch.dict(os.environ, variables):
         create_control_table()
+        create_held_table()
         boto3.client("s3").create_bucket(Bucket=BUCKET)
         handler._parts.cache_clear()
         handler._registry.cache_clear()
@@ -298,7 +300,7 @@ def test_nothing_is_published_to_a_slot_that_retires(
     call("begin", "run-2")
     call("publish", "run-2")
     set_state("2", state)
-    assert call("publish", "run-2") == {"things": 2, "slots": 1, "shapes": 1, "removed": 1}
+    assert call("publish", "run-2") == {"things": 2, "slots": 1, "shapes": 1, "removed": 1, "waiting": 0}
     assert registry.lookup(["a", "c"]) == [Entry("1", ID), None]
     assert list(registry.slots()) == ["1"]
 
@@ -327,7 +329,7 @@ def test_publish_makes_the_registry_say_what_the_control_table_says(
     control.set_queue_url("1", "https://queue/1")
     control.set_queue_url("2", "https://queue/2")
     call("begin", "run-2")
-    assert call("publish", "run-2") == {"things": 3, "slots": 2, "shapes": 1, "removed": 1}
+    assert call("publish", "run-2") == {"things": 3, "slots": 2, "shapes": 1, "removed": 1, "waiting": 0}
     assert registry.lookup(["a", "c", "stranger"]) == [Entry("1", ID), Entry("2", ID), None]
     assert registry.slots() == {"1": Route("https://queue/1", 4), "2": Route("https://queue/2", 4)}
     assert registry.shapes([ID]) == {ID: SHAPE}

@@ -1,0 +1,129 @@
+"""Held readings on their way again: through today's shapes, with the times they had.
+
+Each reading is deleted from the held table only after SQS took it, so what is cut off anywhere is at
+worst sent twice. A reading that can't be converted as it is stays, or becomes, `rejected`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from lambdas.shared.convert import convert_payload
+from lambdas.shared.held_store import HeldReading, partition
+from lambdas.shared.pack import Routed, pack
+from lambdas.shared.parcel import Reading, lane_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lambdas.shared.destination import Destination
+    from lambdas.shared.held_items import HeldItem, HeldItems
+    from lambdas.shared.held_store import HeldStore
+    from lambdas.shared.send import Sender
+
+__all__ = ["Replayed", "Replayer"]
+
+_REFUSED = "value_refused"
+
+
+class Replayed(NamedTuple):
+    """What became of held readings of one Thing.
+
+    Attributes:
+        counters: `sent`; `rejected`, moved there; `still_rejected`, left there; `unsent`, left where they
+            were. Their sum is the number of readings given.
+        cause: why some are unsent; empty when none is.
+    """
+
+    counters: Counter[str]
+    cause: str
+
+
+class _Plan:
+    """What is to be done with each reading of a page."""
+
+    def __init__(self) -> None:
+        self.routed: list[Routed] = []
+        self.refused: dict[int, HeldReading] = {}
+        self.still: set[int] = set()
+
+
+class Replayer:
+    """Sends held readings to the slot queues.
+
+    Args:
+        items: reads and deletes what is held.
+        held: takes what turns out to be rejected.
+        sender: sends to the slot queues.
+        name: of this replay; it makes its parcels others than those of any other replay.
+    """
+
+    def __init__(self, items: HeldItems, held: HeldStore, sender: Sender, name: str) -> None:
+        self._items = items
+        self._held = held
+        self._sender = sender
+        self._name = name
+
+    def send(
+        self, given: Sequence[HeldItem], destination: Destination, may_go_on: Callable[[], bool]
+    ) -> Replayed:
+        """Send readings of one Thing.
+
+        Args:
+            given: in time order, all of one state.
+            destination: where the Thing's readings go today.
+            may_go_on: false once no further call may begin.
+
+        Raises:
+            HeldStoreUnavailable: DynamoDB left something undone; all that was given may be sent again.
+            botocore.exceptions.ClientError: as above.
+        """
+        plan = _Plan()
+        for position, item in enumerate(given):
+            _plan(plan, position, item, destination)
+        packed = pack(plan.routed, {destination.shape_id: destination.shape}, self._name)
+        for fault in packed.unpackable:
+            _refuse(plan, fault.position, given[fault.position], fault.reason, fault.detail)
+        sent = self._sender.send(packed.chunks, {destination.slot: destination.queue_url}, may_go_on)
+        end = len(given) if sent.unsent is None else sent.unsent
+        unpackable = {fault.position for fault in packed.unpackable}
+        done = {entry.position for entry in plan.routed if entry.position < end} - unpackable
+        moved = self._moved({at: reading for at, reading in plan.refused.items() if at < end})
+        self._items.delete([given[at] for at in sorted(done | (moved - plan.still))])
+        counters = Counter(
+            sent=len(done),
+            rejected=len(moved - done),
+            still_rejected=sum(at < end for at in plan.still),
+        )
+        counters["unsent"] = len(given) - counters.total()
+        return Replayed(+counters, sent.cause)
+
+    def _moved(self, refused: dict[int, HeldReading]) -> set[int]:
+        """Positions of the readings that are held as rejected now; none when there isn't room for all."""
+        return set() if self._held.hold(list(refused.values())) else set(refused)
+
+
+def _plan(plan: _Plan, position: int, item: HeldItem, destination: Destination) -> None:
+    held = item.reading
+    payload = held.payload if held.payload is not None else (held.values or "").encode()
+    converted = convert_payload(payload, destination.shape)
+    if converted.reason:
+        _refuse(plan, position, item, converted.reason, converted.detail)
+        return
+    if converted.refused:
+        refused = _refuse(plan, position, item, _REFUSED, "; ".join(converted.refused))
+        if not refused:
+            return  # the values that are none the worse for it went on when this one was held
+    reading = Reading(held.thing, held.time, held.id, destination.shape_id, converted.values)
+    plan.routed.append(Routed(position, reading, destination.slot, lane_of(held.thing, destination.lanes)))
+
+
+def _refuse(plan: _Plan, position: int, item: HeldItem, reason: str, detail: str) -> bool:
+    """Have a reading held as rejected; false when it is that already, for this very reason."""
+    rejected = item.reading._replace(state="rejected", reason=reason, detail=detail)
+    if (item.pk, item.reading.reason) == (partition("rejected", rejected.thing), reason):
+        plan.still.add(position)
+        return False
+    plan.refused[position] = rejected
+    return True
