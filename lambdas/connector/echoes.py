@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from lambdas.connector.gate import backoff
+from lambdas.connector.stop import Stopped
 from lambdas.shared.errors import ThingworxCallFailed, ThingworxError
 from lambdas.shared.observability import logger
 from lambdas.thingworx.infotable import ValueRow
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
     from lambdas.connector.writeback import Accepted
     from lambdas.thingworx.transport import PushResult
 
-__all__ = ["Echoes", "Pushes"]
+__all__ = ["Echoes", "PushesBack"]
 
 #: Tries of an echo while the platform is away: about a minute.
 _TRIES = 7
 
 
-class Pushes(Protocol):
-    """A transport that can push back."""
+class PushesBack(Protocol):
+    """A way to push back what was written."""
 
     async def echo(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
         """See `AlwaysOnTransport.echo`."""
@@ -42,7 +43,7 @@ class Echoes:
     """
 
     def __init__(
-        self, transport: Pushes, times: PushTimes, *, owns: Callable[[], bool], counters: Counter[str]
+        self, transport: PushesBack, times: PushTimes, *, owns: Callable[[], bool], counters: Counter[str]
     ) -> None:
         self._transport = transport
         self._times = times
@@ -60,14 +61,10 @@ class Echoes:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def settle(self, seconds: float) -> None:
-        """Wait at most so long for those under way, then give up."""
-        running = list(self._running)
-        if running:
-            _, late = await asyncio.wait(running, timeout=seconds)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+    async def rest(self, seconds: float) -> None:
+        """Wait at most so long for those under way."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
 
     async def _push(self, thing: str, rows: list[ValueRow]) -> None:
         failed, reason = len(rows), "the connector ends"
@@ -78,8 +75,8 @@ class Echoes:
                     return
                 try:
                     result = await self._transport.echo(thing, rows)
-                except ThingworxCallFailed as error:
-                    reason = str(error)
+                except (ThingworxCallFailed, Stopped) as error:
+                    reason = str(error) or reason
                     return
                 except ThingworxError as error:
                     reason = str(error)

@@ -145,6 +145,8 @@ class WriteBack:
         self._waiting: dict[str, list[_Write]] = {}
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._open: set[_Write] = set()
+        self._under_way = 0
+        self._quiet, self._awake = _set(), _set()
         self._hurry = asyncio.Event()
 
     async def put(self, thing: str, values: Mapping[str, Value]) -> Reply:
@@ -160,9 +162,19 @@ class WriteBack:
             return Reply(Status.SUCCESS)
         return Reply(failed[0].status, "; ".join(reply.reason or "" for reply in failed))
 
+    async def rest(self, seconds: float) -> None:
+        """Begin no update until `go_on`; wait at most `seconds` for those under way."""
+        self._awake.clear()
+        await _came(self._quiet, seconds)
+
+    def go_on(self) -> None:
+        """Update again."""
+        self._awake.set()
+
     async def settle(self, seconds: float) -> None:
         """Take no more writes; answer all that are open within `seconds`."""
         self._hurry.set()
+        self._awake.set()
         workers = list(self._workers.values())
         if workers:
             _, late = await asyncio.wait(workers, timeout=seconds)
@@ -191,17 +203,24 @@ class WriteBack:
         try:
             while thing in self._waiting:
                 await _came(self._hurry, _COMPANY_SECONDS)
+                await self._awake.wait()
                 await self._write(thing, self._waiting.pop(thing))
         finally:
             del self._workers[thing]
 
     async def _write(self, thing: str, writes: list[_Write]) -> None:
+        self._under_way += 1
+        self._quiet.clear()
         try:
             await self._send(thing, await self._prepared(thing, writes))
         except Exception as error:  # noqa: BLE001 - whatever it was: a write is answered
             logger.warning("property writes failed", thing=thing, reason=str(error))
             for write in writes:
                 self._refuse(write, Status.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._quiet.set()
 
     async def _prepared(self, thing: str, writes: list[_Write]) -> list[_Write]:
         """The writes that a shadow can take; the others are answered."""
@@ -301,6 +320,12 @@ class WriteBack:
 
 _NOT_SERVING = "the connector of this Thing is being replaced, write again"
 _NO_THING_NAME = "AWS IoT has no such thing: its names have up to 128 letters, digits, and : _ -"
+
+
+def _set() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
 
 
 async def _came(event: asyncio.Event, seconds: float) -> None:

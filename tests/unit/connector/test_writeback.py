@@ -432,6 +432,38 @@ def test_a_lease_that_goes_between_two_tries_ends_them() -> None:
     run_in_virtual_time(scenario())
 
 
+def test_nothing_is_begun_while_it_rests_and_what_waited_is_written_when_it_goes_on() -> None:
+    async def scenario() -> None:
+        writes = Writes(FakeShadow(lambda *_: asyncio.sleep(1)))
+        first = writes.put("speed", 1.0)
+        await asyncio.sleep(0.2)
+        start = await now()
+        await writes.back.rest(3)
+        assert await now() - start == pytest.approx(0.9)
+        assert first.done()
+        second = writes.put("speed", 2.0)
+        await asyncio.sleep(2)
+        assert len(writes.shadow.begun) == 1
+        writes.back.go_on()
+        assert (await second).status == Status.SUCCESS
+
+    run_in_virtual_time(scenario())
+
+
+def test_a_slow_shadow_keeps_nobody_waiting_for_the_rest_longer_than_asked() -> None:
+    async def scenario() -> None:
+        writes = Writes(FakeShadow(lambda *_: asyncio.sleep(100)))
+        put = writes.put("speed", 1.0)
+        await asyncio.sleep(0.2)
+        start = await now()
+        await writes.back.rest(0.5)
+        assert await now() - start == pytest.approx(0.5)
+        await writes.back.settle(0)
+        assert (await put).status == Status.SERVICE_UNAVAILABLE
+
+    run_in_virtual_time(scenario())
+
+
 def test_what_waits_at_the_end_is_written_at_once_and_answered() -> None:
     async def scenario() -> None:
         writes = Writes(FakeShadow())

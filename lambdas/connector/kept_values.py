@@ -1,0 +1,193 @@
+"""What a connector leaves to its successor about values that ThingWorx has not got, or not yet.
+
+An item a Thing under `values#{slot}` (docs/reference/data-formats.md), written at the end of a life and
+only where something changed: values that no push carried (push type NEVER, a dead band), which only a GET
+gives, and times pushed that are still to come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from lambdas.shared.chunks import chunks
+from lambdas.shared.dynamo import from_item, to_item
+from lambdas.shared.observability import logger
+from lambdas.thingworx.infotable import ValueRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+__all__ = ["Kept", "KeptValues", "ValuesTable"]
+
+_VERSION = 1
+_BATCH = 25  # the most that BatchWriteItem takes
+_THREADS = 8
+_TRIES = 4
+#: An item has at most 400 KB.
+_MOST_BYTES = 300 * 1024
+
+
+class Kept(NamedTuple):
+    """What is kept of one Thing.
+
+    Attributes:
+        values: edge name -> newest row that was not pushed.
+        times: edge name -> time that was pushed and is still to come.
+    """
+
+    values: Mapping[str, ValueRow]
+    times: Mapping[str, int]
+
+    def __bool__(self) -> bool:
+        """Whether there is anything."""
+        return bool(self.values or self.times)
+
+
+_NOTHING = Kept({}, {})
+
+
+class ValuesTable:
+    """The items in the control table. Methods block.
+
+    Args:
+        client: boto3 DynamoDB client.
+        table: control table.
+        slot: slot id.
+    """
+
+    def __init__(self, client: DynamoDBClient, table: str, slot: str) -> None:
+        self._client = client
+        self._table = table
+        self._pk = f"values#{slot}"
+
+    def read(self) -> dict[str, Kept]:
+        """All of the slot, by Thing."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues=to_item({":pk": self._pk}),
+            ConsistentRead=True,
+        )
+        items = [from_item(item) for page in pages for item in page["Items"]]
+        return {item["sk"]: _kept(orjson.loads(item["properties"])) for item in items}
+
+    def write(self, things: Mapping[str, Kept]) -> None:
+        """Write these Things' items; those with nothing to keep are deleted.
+
+        Raises:
+            ClientError, BotoCoreError: DynamoDB doesn't take them.
+        """
+        requests = [self._request(thing, kept) for thing, kept in things.items()]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for _ in pool.map(self._batch, chunks(requests, _BATCH)):
+                pass
+
+    def _request(self, thing: str, kept: Kept) -> dict[str, Any]:
+        key = {"pk": self._pk, "sk": thing}
+        if not kept:
+            return {"DeleteRequest": {"Key": to_item(key)}}
+        item = {**key, "v": _VERSION, "properties": _properties(kept)}
+        return {"PutRequest": {"Item": to_item(item)}}
+
+    def _batch(self, requests: Iterable[dict[str, Any]]) -> None:
+        left: Any = {self._table: list(requests)}
+        for pause in _pauses():
+            left = self._client.batch_write_item(RequestItems=left).get("UnprocessedItems")
+            if not left:
+                return
+            time.sleep(pause)
+        logger.warning("values not kept for the successor", things=len(left[self._table]))
+
+
+class KeptValues:
+    """What the predecessor left, read once; for one event loop.
+
+    Args:
+        table: reads and writes; blocks.
+    """
+
+    def __init__(self, table: ValuesTable) -> None:
+        self._table = table
+        self._reading: asyncio.Future[dict[str, Kept]] | None = None
+        self._written: dict[str, Kept] = {}
+
+    async def all(self) -> Mapping[str, Kept]:
+        """All of it, by Thing.
+
+        Raises:
+            Exception: the table can't be read now; the next call tries again.
+        """
+        failed = self._reading is not None and self._reading.done() and self._reading.exception() is not None
+        if self._reading is None or failed:
+            self._reading = asyncio.ensure_future(asyncio.to_thread(self._table.read))
+        return await asyncio.shield(self._reading)
+
+    async def of(self, thing: str) -> Kept:
+        """What was left of one Thing."""
+        return (await self.all()).get(thing, _NOTHING)
+
+    async def leave(
+        self,
+        unseen: Mapping[str, Mapping[str, ValueRow]],
+        newest: Callable[[str], Mapping[str, ValueRow]],
+        ahead: Mapping[str, Mapping[str, int]],
+    ) -> None:
+        """Write for the successor what differs from what is there; values of which nothing newer came stay.
+
+        Args:
+            unseen: newest rows that were not pushed, by Thing and edge name.
+            newest: newest row of each edge property of a Thing that came.
+            ahead: times pushed that are still to come, by Thing and edge name.
+
+        Raises:
+            Exception: the table can't be read or written now.
+        """
+        there = dict(await self.all()) | self._written
+        changed: dict[str, Kept] = {}
+        for thing in {*there, *unseen, *ahead}:
+            before, came = there.get(thing, _NOTHING), newest(thing)
+            values = {edge: row for edge, row in before.values.items() if edge not in came}
+            kept = Kept(values | dict(unseen.get(thing, {})), dict(ahead.get(thing, {})))
+            if kept != before:
+                changed[thing] = kept
+        if changed:
+            await asyncio.to_thread(self._table.write, changed)
+            self._written |= changed
+
+
+def _properties(kept: Kept) -> str:
+    """JSON of values and times by edge name; where that is too much, the oldest values go."""
+    values = dict(sorted(kept.values.items(), key=lambda entry: -entry[1].time))
+    document: dict[str, Any] = {
+        "values": {edge: [row.base_type, row.value, row.time, row.quality] for edge, row in values.items()},
+        "times": dict(kept.times),
+    }
+    while len(text := orjson.dumps(document)) > _MOST_BYTES and document["values"]:
+        document["values"].popitem()
+    return text.decode()
+
+
+def _kept(document: dict[str, Any]) -> Kept:
+    return Kept(
+        {
+            edge: ValueRow(edge, base_type, value, at, quality)
+            for edge, (base_type, value, at, quality) in document["values"].items()
+        },
+        document["times"],
+    )
+
+
+def _pauses() -> Iterator[float]:
+    for turn in count():
+        if turn == _TRIES:
+            return
+        yield random.uniform(0, 0.05 * 2**turn)

@@ -1,0 +1,131 @@
+"""What ThingWorx asks of bound Things: it reads properties and writes them; nothing else is served."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from lambdas.connector.reads import ALL_PROPERTIES
+from lambdas.shared.observability import logger
+from lambdas.thingworx.alwayson.codes import Characteristic, Method, Status
+from lambdas.thingworx.alwayson.events import Reply
+from lambdas.thingworx.alwayson.model import NOTHING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from lambdas.connector.echoes import Echoes
+    from lambdas.connector.kept_values import KeptValues
+    from lambdas.connector.push_times import PushTimes
+    from lambdas.connector.reads import Reads
+    from lambdas.connector.writeback import WriteBack
+    from lambdas.thingworx.alwayson.events import Asked
+    from lambdas.thingworx.alwayson.model import Value
+    from lambdas.thingworx.infotable import ValueRow
+
+__all__ = ["PlatformRequests", "Values"]
+
+
+class Values(Protocol):
+    """A transport that knows which values came."""
+
+    def newest(self, thing: str) -> Mapping[str, ValueRow]:
+        """Newest row of each edge property."""
+
+    def unseen(self) -> Mapping[str, Mapping[str, ValueRow]]:
+        """Newest rows that were not pushed."""
+
+
+class PlatformRequests:
+    """Answers requests, from the start of a connector's serving to its end.
+
+    Args:
+        reads: answers GET.
+        writes: answers PUT.
+        echoes: pushes back what was written.
+        values: which values came.
+        kept: what predecessor and successor leave each other.
+        times: times of the pushed values.
+        owns: whether this connector owns its slot.
+    """
+
+    def __init__(
+        self,
+        *,
+        reads: Reads,
+        writes: WriteBack,
+        echoes: Echoes,
+        values: Values,
+        kept: KeptValues,
+        times: PushTimes,
+        owns: Callable[[], bool],
+    ) -> None:
+        self._reads = reads
+        self._writes = writes
+        self._echoes = echoes
+        self._values = values
+        self._kept = kept
+        self.times = times
+        self._owns = owns
+
+    async def answer(self, asked: Asked) -> Reply:
+        """Answer one request."""
+        request = asked.request
+        if request.characteristic == Characteristic.PROPERTIES:
+            if request.method is Method.GET:
+                return await self._reads.get(asked.thing, request.target)
+            if request.method is Method.PUT:
+                written = _written(asked)
+                if written is None:
+                    return Reply(Status.BAD_REQUEST, f"{request.target}: the request has no value")
+                return await self._writes.put(asked.thing, written)
+        what = f"{request.method.name} {request.target}"
+        return Reply(Status.METHOD_NOT_ALLOWED, f"{what}: the connector serves properties only")
+
+    async def begin(self) -> None:
+        """The slot is ours: take over what the predecessor left."""
+        try:
+            for thing, kept in (await self._kept.all()).items():
+                for edge, at in kept.times.items():
+                    self.times.restore(thing, edge, at)
+        except Exception as error:  # noqa: BLE001 - whatever it was: a GET tries again, the rest goes on
+            logger.warning("what the predecessor left can't be read", reason=str(error))
+
+    async def rest(self, seconds: float) -> None:
+        """Begin nothing new until `go_on`; wait at most `seconds` for writes and echoes under way."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + seconds
+        await self._writes.rest(seconds)
+        await self._echoes.rest(max(0.0, end - clock()))
+
+    def go_on(self) -> None:
+        """Begin again what waited."""
+        self._writes.go_on()
+
+    async def leave(self) -> None:
+        """Leave to the successor what ThingWorx can't tell it."""
+        if not self._owns():
+            return
+        try:
+            await self._kept.leave(self._values.unseen(), self._values.newest, self.times.ahead())
+        except Exception as error:  # noqa: BLE001 - the values come again with the next readings
+            logger.warning("nothing left to the successor", reason=str(error))
+
+    async def settle(self, seconds: float) -> None:
+        """Take no more writes; answer those that are open, and leave what the successor needs."""
+        await self._writes.settle(seconds)
+        await self._echoes.rest(seconds)
+        await self.leave()
+
+
+def _written(asked: Asked) -> Mapping[str, Value] | None:
+    """Values by edge name; one property's is found by its name, or stands alone."""
+    request = asked.request
+    table = request.params
+    if table is None or not table.rows or not table.fields:
+        return None
+    if request.target in ALL_PROPERTIES:
+        return dict(zip(table.fields, table.rows[0], strict=False))
+    if request.target in table.fields:
+        return {request.target: table.first(request.target)}
+    return {request.target: table.rows[0][0]} if len(table.fields) == 1 else {request.target: NOTHING}

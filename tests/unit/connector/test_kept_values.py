@@ -1,0 +1,121 @@
+"""What a connector leaves to its successor: only what ThingWorx can't tell it, and only what changed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from lambdas.connector.kept_values import Kept, KeptValues, ValuesTable
+from lambdas.thingworx.infotable import ValueRow
+from tests.aws_mock import CONTROL_TABLE, aws, create_control_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+Rows = dict[str, dict[str, ValueRow]]
+
+
+@pytest.fixture
+def client() -> Iterator[DynamoDBClient]:
+    with aws():
+        yield create_control_table()
+
+
+def table(client: DynamoDBClient, slot: str = "1") -> ValuesTable:
+    return ValuesTable(client, CONTROL_TABLE, slot)
+
+
+def row(name: str, value: Any = 1.5, at: int = 10, base_type: str = "NUMBER") -> ValueRow:
+    return ValueRow(name, base_type, value, at)
+
+
+def leave(
+    values: KeptValues, unseen: Rows, newest: Rows | None = None, ahead: Mapping[str, Any] | None = None
+) -> None:
+    known = newest if newest is not None else unseen
+    asyncio.run(values.leave(unseen, lambda thing: known.get(thing, {}), ahead or {}))
+
+
+class Counting(ValuesTable):
+    """Remembers what is written."""
+
+    def __init__(self, client: DynamoDBClient) -> None:
+        super().__init__(client, CONTROL_TABLE, "1")
+        self.written: list[dict[str, Kept]] = []
+
+    def write(self, things: Mapping[str, Kept]) -> None:
+        """As the table's."""
+        self.written.append(dict(things))
+        super().write(things)
+
+
+def test_a_successor_reads_what_was_left_for_its_slot(client: DynamoDBClient) -> None:
+    unseen = {"pump": {"a": row("a"), "b": row("b", {"x": [1, None]}, base_type="JSON")}}
+    leave(KeptValues(table(client)), unseen, ahead={"fan": {"c": 99}})
+    successor = KeptValues(table(client))
+    assert asyncio.run(successor.of("pump")) == Kept(unseen["pump"], {})
+    assert asyncio.run(KeptValues(table(client)).of("fan")) == Kept({}, {"c": 99})
+    assert not asyncio.run(KeptValues(table(client)).of("stranger"))
+    assert not asyncio.run(KeptValues(table(client, "11")).all())
+
+
+def test_values_of_which_nothing_newer_came_stay_for_the_next_successor(client: DynamoDBClient) -> None:
+    leave(KeptValues(table(client)), {"pump": {"a": row("a"), "b": row("b")}, "fan": {"a": row("a")}})
+    leave(KeptValues(table(client)), {}, {"pump": {"b": row("b", 2.0, 20)}})
+    left = asyncio.run(KeptValues(table(client)).all())
+    assert left == {"pump": Kept({"a": row("a")}, {}), "fan": Kept({"a": row("a")}, {})}
+
+
+def test_what_holds_no_more_is_deleted(client: DynamoDBClient) -> None:
+    leave(KeptValues(table(client)), {"pump": {"a": row("a")}}, ahead={"fan": {"c": 99}})
+    leave(KeptValues(table(client)), {}, {"pump": {"a": row("a", 2.0, 20)}})
+    assert not asyncio.run(KeptValues(table(client)).all())
+    assert not client.scan(TableName=CONTROL_TABLE)["Items"]
+
+
+def test_only_what_changed_since_is_written(client: DynamoDBClient) -> None:
+    counting = Counting(client)
+
+    async def scenario() -> None:
+        values = KeptValues(counting)
+        unseen = {f"pump-{number}": {"a": row("a")} for number in range(60)}
+        await values.leave(unseen, unseen.__getitem__, {})
+        unseen["pump-7"] = {"a": row("a", 2.0, 20)}
+        await values.leave(unseen, unseen.__getitem__, {})
+        await values.leave(unseen, unseen.__getitem__, {})
+
+    asyncio.run(scenario())
+    assert [len(things) for things in counting.written] == [60, 1]
+    assert len(table(client).read()) == 60
+
+
+def test_too_many_values_for_an_item_lose_the_oldest(client: DynamoDBClient) -> None:
+    big = "x" * 100_000
+    rows = {name: row(name, big, at, "STRING") for at, name in enumerate("abcde")}
+    leave(KeptValues(table(client)), {"pump": rows})
+    assert sorted(asyncio.run(KeptValues(table(client)).of("pump")).values) == ["c", "d", "e"]
+
+
+def test_a_read_that_failed_is_tried_again(client: DynamoDBClient) -> None:
+    class Failing(ValuesTable):
+        failures = 1
+
+        def read(self) -> dict[str, Kept]:
+            """As the table's."""
+            if self.failures:
+                self.failures -= 1
+                raise ClientError({"Error": {"Code": "ThrottlingException", "Message": ""}}, "Query")
+            return super().read()
+
+    async def scenario() -> None:
+        values = KeptValues(Failing(client, CONTROL_TABLE, "1"))
+        with pytest.raises(ClientError):
+            await values.of("pump")
+        assert not await values.of("pump")
+
+    asyncio.run(scenario())
