@@ -93,7 +93,7 @@ locals {
       timeout     = var.connector_timings.lifetime_seconds
       concurrency = var.connector_reserved_concurrency
       vpc         = var.thingworx_vpc
-      environment = merge(local.thingworx_environment, local.held_environment, var.presence_property == null ? {} : { PRESENCE_PROPERTY = var.presence_property }, {
+      environment = merge(local.thingworx_environment, local.held_environment, var.presence_property == null ? {} : { PRESENCE_PROPERTY = var.presence_property }, var.shadow_name == null ? {} : { SHADOW_NAME = var.shadow_name }, {
         CONTROL_TABLE               = aws_dynamodb_table.control.name
         IOT_DATA_ENDPOINT           = data.aws_iot_endpoint.data.endpoint_address
         HANDOVER_BEFORE_END_SECONDS = var.connector_timings.handover_before_end_seconds
@@ -111,6 +111,9 @@ locals {
         DELIVERY_CONCURRENCY        = var.delivery_concurrency
         HONOUR_PUSH_TYPE            = var.honour_push_type
         ALWAYSON_TIMEOUTS           = jsonencode(var.alwayson_timeouts)
+        SHADOW_SECTION              = var.shadow_section
+        ECHO_WRITES                 = var.echo_writes
+        WRITE_DEADLINE_MS           = var.write_deadline_ms
       })
     }
   }

@@ -171,7 +171,18 @@ locals {
         Effect    = "Allow"
         Action    = "dynamodb:BatchWriteItem"
         Resource  = aws_dynamodb_table.control.arn
-        Condition = { "ForAllValues:StringLike" = { "dynamodb:LeadingKeys" = ["presence#*"] } }
+        Condition = { "ForAllValues:StringLike" = { "dynamodb:LeadingKeys" = ["presence#*", "values#*"] } }
+      },
+      {
+        Effect    = "Allow"
+        Action    = "dynamodb:BatchGetItem"
+        Resource  = aws_dynamodb_table.control.arn
+        Condition = { "ForAllValues:StringLike" = { "dynamodb:LeadingKeys" = ["shape#*"] } }
+      },
+      { # which things are ThingWorx's is only known at run time; a named shadow is thing/<thing>/<name>
+        Effect   = "Allow"
+        Action   = ["iot:GetThingShadow", "iot:UpdateThingShadow"]
+        Resource = "arn:${local.partition}:iot:${local.region}:${local.account}:thing/*"
       },
       {
         Effect   = "Allow"

@@ -670,6 +670,48 @@ variable "honour_push_type" {
   nullable    = false
 }
 
+variable "shadow_name" {
+  description = "Named shadow that takes what is written to a property in ThingWorx; null takes the classic shadow."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.shadow_name == null || can(regex("^[a-zA-Z0-9:_-]{1,64}$", var.shadow_name))
+    error_message = "Write shadow_name with 1 to 64 letters, digits, colons, underscores and hyphens."
+  }
+}
+
+variable "shadow_section" {
+  description = "Part of the shadow that takes property writes: desired gives the device a delta; reported claims that the device has the value already."
+  type        = string
+  default     = "desired"
+  nullable    = false
+
+  validation {
+    condition     = contains(["desired", "reported"], var.shadow_section)
+    error_message = "Set shadow_section to desired or reported."
+  }
+}
+
+variable "echo_writes" {
+  description = "Push a written value back once the shadow has taken it, so that ThingWorx shows it; false leaves that to the device's next reading."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "write_deadline_ms" {
+  description = "Milliseconds after which ThingWorx is answered a property write at the latest, with an error where AWS IoT has not confirmed it."
+  type        = number
+  default     = 5000
+  nullable    = false
+
+  validation {
+    condition     = var.write_deadline_ms >= 500 && var.write_deadline_ms <= 60000 && floor(var.write_deadline_ms) == var.write_deadline_ms
+    error_message = "Set write_deadline_ms to a whole number from 500 to 60000."
+  }
+}
+
 variable "max_writes_per_second" {
   description = "Property writes a second that all connectors together send to ThingWorx at most, shared out evenly to the slots; 0 sets no limit. What waited in the queues during an outage comes back at this speed."
   type        = number

@@ -6,6 +6,7 @@ the form it must have. docs/reference/data-formats.md lists them all.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
@@ -71,6 +72,12 @@ def _arn(value: str) -> str:
     return value
 
 
+def _shadow_name(value: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z0-9:_-]{1,64}", value):
+        raise ValueError
+    return value
+
+
 def _thingworx_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment or parts.username:
@@ -83,6 +90,16 @@ def _redis_url(value: str) -> str:
     if parts.scheme not in ("rediss", "redis", "unix") or parts.password:
         raise ValueError
     return value
+
+
+def _time_paths(value: str) -> tuple[tuple[str, str], ...]:
+    paths = json.loads(value)
+    if not isinstance(paths, dict):
+        raise ValueError  # noqa: TRY004 - as every other parser here
+    for path in paths.values():
+        if not isinstance(path, str) or not all(path.split(".")):
+            raise ValueError
+    return tuple(paths.items())
 
 
 def _setting(form: str, parse: Callable[[str], Any], default: Any = MISSING) -> Any:
@@ -195,6 +212,10 @@ class RouterSettings(_RegistrySettings, _HeldSettings):
     control_table: str = _setting("a DynamoDB table name", _text)
     unregistered: str = _setting("hold or drop", _one_of("hold", "drop"), "hold")
     registry_cache_seconds: int = _setting("seconds, at most 60", _whole(0, 60), 60)
+    telemetry_time_paths: tuple[tuple[str, str], ...] = _setting(
+        "a JSON object of dot paths by topic filter", _time_paths, ()
+    )
+    max_clock_ahead_seconds: int = _setting("whole seconds, 0 to 86400", _whole(0, 86_400), 60)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +231,10 @@ class ConnectorSettings(_ThingworxSettings, _HeldSettings):
     alwayson_timeouts: str = _setting("a JSON object of seconds by name", _text, "{}")
     control_table: str = _setting("a DynamoDB table name", _text)
     iot_data_endpoint: str | None = _setting("a host name", _text, None)
+    shadow_name: str | None = _setting("a shadow name of up to 64 letters, digits, : _ -", _shadow_name, None)
+    shadow_section: str = _setting("desired or reported", _one_of("desired", "reported"), "desired")
+    echo_writes: str = _setting("true or false", _one_of("true", "false"), "true")
+    write_deadline_ms: int = _setting("whole milliseconds from 500 to 60000", _whole(500, 60_000), 5000)
     handover_before_end_seconds: float = _setting("seconds above 0", _seconds, 180.0)
     handover_jitter_seconds: int = _setting("whole seconds from 0", _whole(0, 600), 60)
     beat_seconds: float = _setting("seconds above 0", _seconds, 10.0)
