@@ -55,8 +55,9 @@ class Clock:
 class Unwilling:
     """A client that leaves the second half of each batch unprocessed, so many times."""
 
-    def __init__(self, client: DynamoDBClient, times: int) -> None:
+    def __init__(self, client: DynamoDBClient, times: int, table: str = TABLE) -> None:
         self._client = client
+        self._table = table
         self.times = times
 
     def __getattr__(self, name: str) -> Any:
@@ -68,11 +69,11 @@ class Unwilling:
             self._client.batch_write_item(RequestItems=RequestItems)
             return {"UnprocessedItems": {}}
         self.times -= 1
-        entries = RequestItems[TABLE]
+        entries = RequestItems[self._table]
         done = entries[: len(entries) // 2]
         if done:
-            self._client.batch_write_item(RequestItems={TABLE: done})
-        return {"UnprocessedItems": {TABLE: entries[len(done) :]}}
+            self._client.batch_write_item(RequestItems={self._table: done})
+        return {"UnprocessedItems": {self._table: entries[len(done) :]}}
 
 
 def make_store(client: Any, **changes: Any) -> HeldStore:
@@ -233,12 +234,35 @@ def test_a_new_day_brings_new_allowances(client: DynamoDBClient) -> None:
     assert store.hold([reading(3)]) == {}
 
 
-def test_allowances_expire_too(client: DynamoDBClient) -> None:
+def test_allowances_expire_too_that_of_the_stack_after_everything_it_counted(client: DynamoDBClient) -> None:
     make_store(client).hold([reading(1)])
     allowances = stored(client, "allowance#")
-    assert {item["pk"]["S"] for item in allowances} == {"allowance#unrouted#pump-1", "allowance#total"}
     assert {item["sk"]["S"] for item in allowances} == {"2026-01-01"}
-    assert {item["expires"]["N"] for item in allowances} == {str(int(NOON) + 2 * DAY)}
+    assert {item["pk"]["S"]: item["expires"]["N"] for item in allowances} == {
+        "allowance#unrouted#pump-1": str(int(NOON) + 2 * DAY),
+        "allowance#total": str(int(NOON) + 16 * DAY),
+    }
+
+
+def test_a_store_is_empty_until_something_is_held(client: DynamoDBClient) -> None:
+    store = make_store(client)
+    assert store.is_empty()
+    store.hold([reading(1)])
+    assert not store.is_empty()
+
+
+def test_what_has_no_things_name_has_a_tenth_of_the_stacks_allowance(client: DynamoDBClient) -> None:
+    store = make_store(client, per_thing_per_day=2, per_day=50)
+    nameless = [reading(number, "", state="rejected", reason="no_thing") for number in range(7)]
+    assert store.hold(nameless) == {"no_thing": 2}
+    named = [reading(number, "pump-1", state="rejected", reason="not_json") for number in range(7)]
+    assert store.hold(named) == {"not_json": 5}
+
+
+def test_the_allowance_of_what_has_no_name_is_never_below_that_of_a_thing(client: DynamoDBClient) -> None:
+    store = make_store(client, per_thing_per_day=5, per_day=10)
+    nameless = [reading(number, "", state="rejected", reason="no_thing") for number in range(7)]
+    assert store.hold(nameless) == {"no_thing": 2}
 
 
 def test_a_used_up_allowance_costs_no_further_write(client: DynamoDBClient) -> None:

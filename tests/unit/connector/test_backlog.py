@@ -1,0 +1,429 @@
+"""Parked Things: who waits, who is tried when, and that no crash loses or reorders a reading."""
+
+# ruff: noqa: D102 - the methods of stand-ins are those of what they stand for
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lambdas.connector.backlog import Backlog
+from lambdas.connector.deliver import Delivery
+from lambdas.connector.outcome import Outcome, Verdict
+from lambdas.connector.stop import Stop, Stopped, StopReason
+from lambdas.shared.errors import ThingNotServed, ThingworxCallFailed
+from tests.unit.connector.fakes import (
+    FakeBacklog,
+    FakeHeld,
+    FakeTransport,
+    backlog_of,
+    message,
+    reading,
+    until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+    from lambdas.connector.entries import Entry
+    from lambdas.connector.slot_queue import Message
+    from lambdas.shared.held_store import HeldReading
+    from lambdas.thingworx.infotable import ValueRow
+
+REFUSED = Verdict(Outcome.PARK, "not_bound", "as told")
+
+
+class Bench:
+    """A connector's backlog and delivery over a platform and stores that outlive it."""
+
+    def __init__(self, transport: FakeTransport, store: FakeBacklog, held: FakeHeld, seconds: float) -> None:
+        self.stop = Stop()
+        self.counters: Counter[str] = Counter()
+        self.backlog = backlog_of(store, self.stop, seconds)
+        self.delivery = Delivery(
+            transport,
+            held,  # type: ignore[arg-type] # a stand-in
+            stop=self.stop,
+            owns=lambda: True,
+            backlog=self.backlog,
+            concurrency=4,
+            thing_retry_seconds=seconds,
+            counters=self.counters,
+        )
+
+    @contextlib.asynccontextmanager
+    async def catching_up(self) -> AsyncIterator[None]:
+        """Have parked Things catch up meanwhile."""
+        task = asyncio.ensure_future(self.delivery.catch_up())
+        try:
+            yield
+        finally:
+            self.stop.ask(StopReason.END_OF_LIFE)
+            await task
+
+
+class World:
+    """What outlives connectors."""
+
+    def __init__(self, answer: Callable[[str, Sequence[ValueRow]], None] | None = None) -> None:
+        self.transport = FakeTransport(answer)
+        self.held = FakeHeld()
+        self.store = FakeBacklog(self.held)
+
+    def connector(self, seconds: float = 0.01) -> Bench:
+        """A new one."""
+        return Bench(self.transport, self.store, self.held, seconds)
+
+
+def refusing(times: int, thing: str = "pump") -> Callable[[str, Any], None]:
+    """Refuses a Thing so many times, then takes everything."""
+    left = [times]
+
+    def answer(name: str, _: Any) -> None:
+        if name == thing and left[0]:
+            left[0] -= 1
+            raise ThingNotServed("bind refused")
+
+    return answer
+
+
+def test_the_marker_is_written_before_the_first_reading_is_parked_and_once_only() -> None:
+    async def scenario() -> None:
+        bench = world.connector()
+        world.store.failures = 2
+        await bench.delivery.settle([message("lane-0", reading("pump", 1))])
+        await bench.delivery.settle([message("lane-0", reading("pump", 2))])
+
+    world = World(refusing(10**9))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lambdas.connector.gate._FIRST_SECONDS", 0.001)
+        asyncio.run(scenario())
+    assert world.store.calls == [("mark", "pump")] * 3, "two tries failed"
+    assert world.store.marks == {"pump": "not_bound"}
+    assert [entry.time for entry in world.held.held] == [1, 2]
+
+
+def test_nothing_is_parked_while_the_marker_can_not_be_written() -> None:
+    async def scenario() -> None:
+        bench = world.connector()
+        world.store.failures = 10**9
+        settling = asyncio.ensure_future(bench.delivery.settle([message("lane-0", reading("pump", 1))]))
+        await until(lambda: len(world.store.calls) >= 2)
+        assert not world.held.held
+        bench.stop.abandon()
+        with pytest.raises(Stopped):
+            await settling
+
+    world = World(refusing(10**9))
+    asyncio.run(scenario())
+
+
+def test_a_successor_learns_who_waits_before_it_delivers_and_tries_it_at_once() -> None:
+    async def scenario() -> None:
+        first = world.connector(seconds=60)
+        await first.delivery.settle([message("lane-0", reading("pump", 1), reading("pump", 2))])
+        successor = world.connector(seconds=1)
+        await successor.backlog.load()
+        await successor.delivery.settle([message("lane-0", reading("pump", 3))])
+        assert not world.transport.accepted
+        async with successor.catching_up():
+            await until(lambda: "pump" not in successor.backlog)
+        await successor.delivery.settle([message("lane-0", reading("pump", 4))])
+
+    world = World(refusing(1))
+    asyncio.run(scenario())
+    assert world.transport.times("pump") == [1, 2, 3, 4]
+    assert not world.store.marks
+
+
+def test_markers_that_can_not_be_read_keep_a_successor_from_delivering() -> None:
+    async def scenario() -> None:
+        bench = world.connector()
+        world.store.failures = 2
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("lambdas.connector.gate._FIRST_SECONDS", 0.001)
+            await bench.backlog.load()
+        assert "pump" in bench.backlog
+        world.store.failures = 10**9
+        loading = asyncio.ensure_future(world.connector().backlog.load())
+        bench.stop.abandon()
+        await asyncio.sleep(0)
+        assert not loading.done()
+        loading.cancel()
+
+    world = World()
+    world.store.marks["pump"] = "not_bound"
+    asyncio.run(scenario())
+
+
+def test_a_refused_thing_is_tried_with_one_reading_and_told_to_the_transport() -> None:
+    async def scenario() -> None:
+        knocks: list[str] = []
+        bench = world.connector()
+        bench.backlog._knock = knocks.append
+        await bench.delivery.settle([message("lane-0", *(reading("pump", at) for at in range(9)))])
+        tried = len(world.transport.tried)
+        async with bench.catching_up():
+            await until(lambda: len(world.transport.tried) >= tried + 3)
+        assert all(len(rows) == 1 for _, rows in world.transport.tried[tried:])
+        assert knocks[:3] == ["pump"] * 3
+
+    world = World(refusing(10**9))
+    asyncio.run(scenario())
+    assert [entry.time for entry in world.held.held] == list(range(9))
+
+
+def test_one_parked_thing_waits_for_no_other() -> None:
+    async def scenario() -> None:
+        bench = world.connector()
+        await bench.delivery.settle([message("lane-0", reading("pump", 1), reading("fan", 1))])
+        await bench.delivery.settle([message("lane-0", reading("pump", 2), reading("fan", 2))])
+        async with bench.catching_up():
+            await until(lambda: "fan" not in bench.backlog)
+
+    def answer(thing: str, rows: Sequence[ValueRow]) -> None:
+        if thing == "pump":
+            raise ThingworxCallFailed(404, "no such Thing")
+        refuse_once(thing, rows)
+
+    refuse_once = refusing(1, "fan")
+    world = World(answer)
+    asyncio.run(scenario())
+    assert world.transport.times("fan") == [1, 2]
+    assert [entry.time for entry in world.held.held if entry.thing == "pump"] == [1, 2]
+
+
+def test_readings_that_can_never_be_written_do_not_end_catching_up() -> None:
+    def answer(thing: str, rows: Sequence[ValueRow]) -> None:
+        refuse_once(thing, rows)
+        if any(row.time == 2 for row in rows):
+            raise ThingworxCallFailed(400, "bad value")
+
+    async def scenario() -> None:
+        bench = world.connector()
+        await bench.delivery.settle([message("lane-0", *(reading("pump", at) for at in (1, 2, 3)))])
+        broken = world.held.held[2]._replace(time=4, id="broken", shape=None)
+        world.held.held.append(broken)
+        async with bench.catching_up():
+            await until(lambda: "pump" not in bench.backlog)
+        assert bench.counters["replayed_taken"] == 4
+        assert (bench.counters["replayed_delivered"], bench.counters["replayed_held_rejected"]) == (2, 2)
+
+    refuse_once = refusing(1)
+    world = World(answer)
+    asyncio.run(scenario())
+    assert world.transport.times("pump") == [1, 3]
+    assert [(entry.state, entry.time, entry.reason) for entry in world.held.held] == [
+        ("rejected", 4, "unreadable_parked"),
+        ("rejected", 2, "refused_as_malformed"),
+    ]
+
+
+def test_live_readings_that_come_while_a_thing_catches_up_come_after_its_backlog() -> None:
+    """However pushes and parking interleave."""
+
+    async def scenario() -> None:
+        bench = world.connector()
+        await bench.delivery.settle([message("lane-0", *(reading("pump", at) for at in range(20)))])
+        async with bench.catching_up():
+            for at in range(20, 120):
+                await bench.delivery.settle([message("lane-0", reading("pump", at))])
+            await until(lambda: "pump" not in bench.backlog)
+
+    world = World(refusing(3))
+    asyncio.run(scenario())
+    assert world.transport.times("pump") == list(range(120))
+
+
+def test_no_reading_joins_a_backlog_unseen_while_its_marker_is_removed() -> None:
+    async def scenario() -> None:
+        removing, parked = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        unmark = world.store.unmark
+
+        def slow_unmark(thing: str) -> None:
+            loop.call_soon_threadsafe(removing.set)
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0.02), loop).result()
+            assert not parked.is_set()
+            unmark(thing)
+
+        world.store.unmark = slow_unmark  # type: ignore[method-assign]
+        bench = world.connector()
+        await bench.delivery.settle([message("lane-0", reading("pump", 1))])
+        async with bench.catching_up():
+            await removing.wait()
+
+            async def hold(_: Verdict) -> None:
+                parked.set()
+
+            assert not await bench.backlog.park("pump", None, hold)
+        assert not parked.is_set(), "it is to be delivered directly"
+
+    world = World(refusing(1))
+    asyncio.run(scenario())
+    assert not world.store.marks
+
+
+def test_while_resting_nothing_is_tried_and_nothing_is_under_way() -> None:
+    async def scenario() -> None:
+        bench = world.connector()
+        await bench.delivery.settle([message("lane-0", reading("pump", 1))])
+        async with bench.catching_up():
+            await bench.backlog.rest()
+            tried = len(world.transport.tried)
+            await asyncio.sleep(0.05)
+            assert len(world.transport.tried) == tried
+            assert not world.transport.under_way["pump"]
+            bench.backlog.go_on()
+            await until(lambda: "pump" not in bench.backlog)
+
+    world = World(refusing(2))
+    asyncio.run(scenario())
+    assert world.transport.times("pump") == [1]
+
+
+class Crash(BaseException):
+    """The process is gone: nothing it does has an effect any more."""
+
+
+class Fuse:
+    """Counts the effects of a process, and ends it before or after one of them."""
+
+    def __init__(self, effects: int, *, after: bool) -> None:
+        self.left = effects
+        self.after = after
+        self.blown = False
+
+    @contextlib.contextmanager
+    def effect(self) -> Iterator[None]:
+        """Around one effect."""
+        self.left -= 1
+        last = self.left == 0
+        if self.blown or (last and not self.after):
+            self.blown = True
+            raise Crash
+        try:
+            yield
+        finally:
+            if last:
+                self.blown = True
+                raise Crash
+
+
+class FusedHeld:
+    """A held store as one process sees it."""
+
+    def __init__(self, held: FakeHeld, fuse: Fuse) -> None:
+        self._held, self._fuse = held, fuse
+
+    def hold(self, items: Sequence[HeldReading]) -> dict[str, int]:
+        with self._fuse.effect():
+            known = {(entry.state, entry.id) for entry in self._held.held}
+            return self._held.hold([item for item in items if (item.state, item.id) not in known])
+
+
+class FusedStore:
+    """Markers and parked readings as one process sees them."""
+
+    def __init__(self, store: FakeBacklog, fuse: Fuse) -> None:
+        self._store, self._fuse = store, fuse
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> Any:
+            with self._fuse.effect():
+                return getattr(self._store, name)(*arguments)
+
+        return call
+
+
+class FusedTransport:
+    """A platform as one process sees it."""
+
+    limits = "none, it is not real"
+
+    def __init__(self, transport: FakeTransport, fuse: Fuse) -> None:
+        self._transport, self._fuse = transport, fuse
+
+    async def push(self, thing: str, rows: Sequence[ValueRow]) -> Any:
+        with self._fuse.effect():
+            return await self._transport.push(thing, rows)
+
+
+async def live(world: World, queue: list[Message], fuse: Fuse) -> bool:
+    """One connector's life until the queue is empty and nobody waits; false when it crashed before."""
+    bench = Bench(
+        FusedTransport(world.transport, fuse),  # type: ignore[arg-type] # stand-ins
+        FusedStore(world.store, fuse),  # type: ignore[arg-type]
+        FusedHeld(world.held, fuse),  # type: ignore[arg-type]
+        0.004,
+    )
+
+    async def work() -> None:
+        await bench.backlog.load()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(bench.delivery.catch_up())
+            while queue:
+                await bench.delivery.settle([queue[0]])
+                queue.pop(0)
+                await asyncio.sleep(0.001)
+            await until(lambda: not bench.backlog._waiting)
+            bench.stop.ask(StopReason.END_OF_LIFE)
+
+    crashed = False
+    try:
+        await work()
+    except* Crash:
+        crashed = True
+    return not crashed
+
+
+@pytest.mark.parametrize("after", [True, False], ids=["after the effect", "before the effect"])
+def test_a_crash_between_any_two_steps_loses_and_reorders_nothing(after: bool) -> None:  # noqa: FBT001 - pytest's
+    async def scenario(steps: int) -> bool:
+        world = World(refusing(4))
+        queue = [message("lane-0", reading("pump", at), reading("pump", at + 1)) for at in range(0, 12, 2)]
+        survived = await live(world, queue, Fuse(steps, after=after))
+        if not survived:
+            assert await live(world, queue, Fuse(10**9, after=False))
+        times = world.transport.times("pump")
+        first_time = list(dict.fromkeys(times))
+        assert first_time == list(range(12)), f"crash at step {steps}: {times}"
+        assert not world.held.held
+        assert not world.store.marks
+        return survived
+
+    steps = 1
+    while not asyncio.run(scenario(steps)):
+        steps += 1
+    assert steps > 15, "it was crashed at many steps"
+
+
+def test_a_backlog_offers_each_reading_once_and_in_order_even_over_many_pages() -> None:
+    class Settles:
+        def __init__(self) -> None:
+            self.times: list[int] = []
+
+        async def offer_parked(self, _: str, batch: list[Entry]) -> tuple[int, Verdict | None]:
+            self.times += [entry.reading.time for entry in batch]
+            return len(batch), None
+
+        async def reject_parked(self, parked: HeldReading, detail: str) -> None:
+            raise AssertionError(parked, detail)
+
+    async def scenario() -> None:
+        bench = world.connector()
+        await bench.delivery.settle([message("lane-0", *(reading("pump", at) for at in range(1200)))])
+        stop, settles = Stop(), Settles()
+        backlog = Backlog(world.store, stop=stop, owns=lambda: True, retry_seconds=0.01)
+        await backlog.load()
+        running = asyncio.ensure_future(backlog.run(settles))
+        await until(lambda: "pump" not in backlog)
+        stop.ask(StopReason.END_OF_LIFE)
+        await running
+        assert settles.times == list(range(1200))
+
+    world = World(refusing(10**9))
+    asyncio.run(scenario())
