@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from collections import Counter
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from lambdas.assigner.assign import Rules, assign, repair
 from lambdas.assigner.held import HeldOfNewThings
+from lambdas.assigner.report import Ending, make_report, store_report
 from lambdas.assigner.runs import Asked, Runs
 from lambdas.assigner.stragglers import Stragglers
 from lambdas.shared.control_table import ControlTable
@@ -20,11 +23,14 @@ from lambdas.shared.held_items import HeldItems
 from lambdas.shared.held_store import HeldStore
 from lambdas.shared.observability import count, logger
 from lambdas.shared.publishing import Publishing
+from lambdas.shared.refusals import Refusals
 from lambdas.shared.replay import Replayer
 from lambdas.shared.run_lock import RunLock
+from lambdas.shared.seen import FOLDER
+from lambdas.shared.seen import NAME as SEEN
 from lambdas.shared.send import Sender
 from lambdas.shared.settings import AssignerSettings
-from lambdas.shared.staging import Staging
+from lambdas.shared.staging import Staging, StagingFault
 from lambdas.shared.wanted import WantedRuns
 
 if TYPE_CHECKING:
@@ -55,6 +61,7 @@ class _Parts(NamedTuple):
     control: ControlTable
     runs: Runs
     publishing: Publishing
+    refusals: Refusals
     s3: S3Client
 
 
@@ -64,7 +71,12 @@ def _parts() -> _Parts:
     dynamodb, table = boto3.client("dynamodb"), settings.control_table
     runs = Runs(RunLock(table, dynamodb), WantedRuns(table, dynamodb), settings.run_lease_seconds * 1000)
     return _Parts(
-        settings, ControlTable(table, dynamodb), runs, Publishing(table, dynamodb), boto3.client("s3")
+        settings,
+        ControlTable(table, dynamodb),
+        runs,
+        Publishing(table, dynamodb),
+        Refusals(table, dynamodb),
+        boto3.client("s3"),
     )
 
 
@@ -131,9 +143,15 @@ def _publish(event: dict[str, Any]) -> dict[str, Any]:
     parts = _parts()
     _renew(event)
     owner = f"{event['run']}/{uuid.uuid4().hex[:8]}"
+    began = _now()
     with parts.publishing.hold(owner, _PUBLISH_PATIENCE_SECONDS):
         held = _held_of_new_things(event["run"])
         answer = publish(parts.control, _registry(), held)
+    if not event.get("repair"):
+        staging = Staging(parts.s3, parts.settings.staging_bucket, event["run"])
+        staging.put("published", {"counts": answer, "steps": {"publish": [began, _now()]}})
+        # Only now may the next run rely on what this one saw.
+        staging.copy(SEEN, FOLDER)
     counted = {"things_published": answer["things"], "things_waiting": answer["waiting"]}
     count(parts.settings.stack, "assigner", counted | held.counters)
     return answer
@@ -156,9 +174,35 @@ def _held_of_new_things(run: str) -> HeldOfNewThings:
 
 def _end(event: dict[str, Any]) -> dict[str, Any]:
     parts = _parts()
+    if not event.get("repair"):
+        _report(parts, event)
     again = parts.runs.end(event["run"], Asked.of(event), _now(), failed=bool(event.get("failed")))
     count(parts.settings.stack, "assigner", {"runs_ended": 1})
     return {"again": again}
+
+
+def _report(parts: _Parts, event: dict[str, Any]) -> None:
+    bucket = parts.settings.staging_bucket
+    ending = Ending(
+        event["run"],
+        event.get("started") or "",
+        _now(),
+        bool(event.get("dry_run")),
+        event.get("error") or ("unknown" if event.get("failed") else ""),
+        event.get("cause") or "",
+    )
+    try:
+        active = {slot.id for slot in parts.control.slots() if slot.state == "active"}
+        report = make_report(ending, Staging(parts.s3, bucket, event["run"]), parts.refusals.of(active))
+        key = store_report(parts.s3, bucket, report)
+    except (ClientError, BotoCoreError, StagingFault, ValueError) as error:
+        # A run is not to keep its lock because it can't tell what it did.
+        logger.error("the report can't be written", extra={"reason": repr(error)})
+        return
+    if report["mistakes"] or report["failed"]:
+        mistakes = Counter(found["code"] for lines in report["mistakes"].values() for found in lines)
+        told = {"report": key, "failed": len(report["failed"]), "mistakes": mistakes}
+        logger.warning("Things need their owners", extra=told)
 
 
 _ACTIONS = {"begin": _begin, "assign": _assign, "publish": _publish, "end": _end}

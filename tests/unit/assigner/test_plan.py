@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,18 +25,19 @@ class Fleet:
     """The control table in memory: plans are applied to it."""
 
     capacity: int = 3
+    removal_percent: int = 50
     now: int = NOW
     records: dict[str, ThingRecord] = field(default_factory=dict)
     slots: list[Slot] = field(default_factory=list)
 
-    def plan(self, found: Findings, *, withhold: bool = False) -> Plan:
+    def plan(self, found: Findings, *, withhold: bool = False, allow: bool = False) -> Plan:
         """Plan without applying."""
-        limits = Limits(self.capacity, len(self.slots) + 1, self.now, withhold)
+        limits = Limits(self.capacity, len(self.slots) + 1, self.now, withhold, self.removal_percent, allow)
         return make_plan(self.records.values(), self.slots, found, limits)
 
-    def run(self, found: Findings, *, withhold: bool = False) -> Plan:
+    def run(self, found: Findings, *, withhold: bool = False, allow: bool = False) -> Plan:
         """Plan, and apply the plan."""
-        plan = self.plan(found, withhold=withhold)
+        plan = self.plan(found, withhold=withhold, allow=allow)
         self.slots += [Slot(slot, "active", 8) for slot in plan.new_slots]
         for before, after in plan.changes:
             changed = after or before
@@ -168,6 +170,60 @@ def test_all_things_losing_their_properties_at_once_removes_nothing() -> None:
     assert fleet.run(Findings({}, without_properties=frozenset("ab"))).withheld == ["a", "b"]
 
 
+@pytest.mark.parametrize(("percent", "gone"), [(0, 0), (24, 0), (25, 1), (50, 2), (75, 3), (100, 3)])
+def test_no_more_things_go_at_once_than_the_limit_allows(percent: int, gone: int) -> None:
+    names = ["a", "b", "c", "d"]
+    for count in range(1, 4):
+        fleet = Fleet(removal_percent=percent)
+        fleet.run(listed(*names))
+        plan = fleet.run(listed(*names[count:]))
+        expected = (names[:count], []) if count <= gone else ([], names[:count])
+        assert (plan.removed, plan.withheld) == expected
+
+
+@pytest.mark.parametrize("left", [[], ["a"]])
+def test_a_run_that_is_told_to_removes_however_many_are_gone(left: list[str]) -> None:
+    fleet = Fleet()
+    fleet.run(listed("a", "b", "c", "d"))
+    plan = fleet.run(listed(*left), allow=True)
+    assert (sorted(fleet.served()), plan.withheld) == (left, [])
+
+
+def test_a_run_about_some_things_leaves_all_others_as_they_are() -> None:
+    fleet = Fleet()
+    fleet.run(listed("a", "b", "c", "d", "old"))
+    fleet.run(listed("a", "b", "c", "d"))
+    fleet.now += TOMBSTONE + 1
+    before = dict(fleet.records)
+    plan = fleet.run(Findings({"a": "bb", "new": "aa"}, only=frozenset({"a", "b", "new", "stranger"})))
+    assert (plan.changed, plan.removed, plan.added, plan.forgotten) == (["a"], ["b"], ["new"], [])
+    assert {name: fleet.records[name] for name in ("c", "d", "old")} == {
+        name: before[name] for name in ("c", "d", "old")
+    }
+
+
+def test_a_run_about_one_thing_that_is_gone_removes_it() -> None:
+    fleet = Fleet()
+    fleet.run(listed("a", "b", "c"))
+    assert fleet.run(Findings({}, only=frozenset({"b"}))).removed == ["b"]
+
+
+def test_a_renamed_thing_is_another_one_and_the_old_ones_place_is_kept_for_a_day() -> None:
+    fleet = Fleet(capacity=3)
+    fleet.run(listed("a", "b", "c"))
+    plan = fleet.run(listed("a", "b", "C"))
+    assert (plan.added, plan.removed, plan.new_slots) == (["C"], ["c"], ["2"])
+
+
+def test_more_room_in_a_slot_is_filled_before_a_new_one_is_made() -> None:
+    fleet = Fleet(capacity=2)
+    fleet.run(listed("a", "b", "c"))
+    fleet.capacity = 4
+    plan = fleet.run(listed("a", "b", "c", "d", "e", "f"))
+    assert plan.new_slots == []
+    assert Counter(fleet.slot_of(name) for name in "abcdef") == {"1": 4, "2": 2}
+
+
 def test_things_of_a_slot_that_retires_move_and_nothing_new_enters_it() -> None:
     fleet = Fleet(capacity=2)
     fleet.run(listed("a", "b", "c"))
@@ -186,54 +242,91 @@ def test_a_slot_with_more_things_than_allowed_today_keeps_them() -> None:
     )
 
 
+def findings_of(
+    shapes: dict[str, str], failed: dict[str, str], bare: set[str], only: frozenset[str] | None
+) -> Findings:
+    about = set(NAMES) if only is None else only
+    others = {*failed, *bare}
+    return Findings(
+        {name: shape for name, shape in shapes.items() if name in about and name not in others},
+        {name: why for name, why in failed.items() if name in about},
+        frozenset((bare & about) - failed.keys()),
+        only,
+    )
+
+
 findings = st.builds(
-    lambda shapes, failed, bare: Findings(
-        {name: shape for name, shape in shapes.items() if name not in failed and name not in bare},
-        failed,
-        frozenset(bare - failed.keys()),
-    ),
+    findings_of,
     st.dictionaries(st.sampled_from(NAMES), st.sampled_from(["aa", "bb"])),
     st.dictionaries(st.sampled_from(NAMES), st.just("time-out"), max_size=5),
     st.sets(st.sampled_from(NAMES), max_size=3),
+    st.none() | st.frozensets(st.sampled_from(NAMES), min_size=1, max_size=6),
 )
+
+
+class Step(NamedTuple):
+    """One run of a history."""
+
+    found: Findings
+    passed: int
+    retire: bool
+    capacity: int
+    allow: bool
+
+
 runs = st.lists(
-    st.tuples(findings, st.sampled_from([0, 1000, TOMBSTONE // 2, TOMBSTONE + 1]), st.booleans()), max_size=8
+    st.builds(
+        Step,
+        findings,
+        st.sampled_from([0, 1000, TOMBSTONE // 2, TOMBSTONE + 1]),
+        st.booleans(),
+        st.integers(1, 5),
+        st.booleans(),
+    ),
+    max_size=8,
 )
 
 
-@given(st.integers(1, 5), runs, st.randoms(use_true_random=False))
-def test_every_history_keeps_the_rules(
-    capacity: int, history: list[tuple[Findings, int, bool]], shuffler: random.Random
-) -> None:
-    fleet = Fleet(capacity=capacity)
-    for found, passed, retire in history:
+@given(runs, st.integers(0, 100), st.randoms(use_true_random=False))
+def test_every_history_keeps_the_rules(history: list[Step], percent: int, shuffler: random.Random) -> None:
+    fleet = Fleet(removal_percent=percent)
+    for found, passed, retire, capacity, allow in history:
         fleet.now += passed
+        fleet.capacity = capacity
         if retire and fleet.slots:
             fleet.slots[0] = fleet.slots[0]._replace(state="draining")
+        about = set(NAMES) if found.only is None else found.only
         before, served = dict(fleet.records), fleet.served()
         active = {slot.id for slot in fleet.slots if slot.state == "active"}
         assert fleet.plan(found) == plan_of_shuffled(fleet, found, shuffler)
 
-        plan = fleet.run(found)
+        full = Counter(record.slot for record in before.values())
+        plan = fleet.run(found, allow=allow)
 
         taken = Counter(record.slot for record in fleet.records.values())
-        assert all(count <= capacity for count in taken.values())
+        assert all(count <= max(capacity, full[slot]) for slot, count in taken.items())
         homeless = [name for name in fleet.served() if name not in before or before[name].slot not in active]
         assert all(
             fleet.slot_of(name) == before[name].slot for name in fleet.served() if name not in homeless
         )
         assert all(fleet.slot_of(name) in {*active, *plan.new_slots} for name in fleet.served())
         held = Counter(record.slot for name, record in fleet.records.items() if name not in homeless)
-        room = sum(capacity - held[slot] for slot in active)
+        room = sum(max(0, capacity - held[slot]) for slot in active)
         assert len(plan.new_slots) == max(0, -(-(len(homeless) - room) // capacity))
         for name in found.failed.keys() & served.keys():
             assert fleet.served()[name].shape == served[name].shape
         assert {name: fleet.served()[name].shape for name in found.shapes} == found.shapes
-        gone = {name for name in served if name not in found.shapes and name not in found.failed}
+        for name, record in before.items():
+            if name not in about:
+                assert fleet.records[name] == record or name in homeless
+        gone = {name for name in served if name in about} - found.shapes.keys() - found.failed.keys()
         assert gone in (set(plan.removed), set(plan.withheld))
-        assert (len(gone) * 2 > len(served)) == bool(plan.withheld) or not found.shapes
+        if allow:
+            assert not plan.withheld
+        else:
+            assert (len(gone) * 100 > len(served) * percent) == bool(plan.withheld) or not found.shapes
         assert len(served) == plan.kept + len(plan.changed) + len(plan.removed)
-        assert fleet.run(found, withhold=bool(plan.withheld)).changes == []  # a repeated try
+        assert fleet.run(found, withhold=bool(plan.withheld), allow=allow).changes == []  # a repeated try
 
 
 def plan_of_shuffled(fleet: Fleet, found: Findings, shuffler: random.Random) -> Plan:
@@ -244,11 +337,11 @@ def plan_of_shuffled(fleet: Fleet, found: Findings, shuffler: random.Random) -> 
         shuffler.shuffle(names)
         return {name: entries[name] for name in names}
 
-    other = Fleet(fleet.capacity, fleet.now, dict(fleet.records), list(fleet.slots))
+    other = replace(fleet, records=dict(fleet.records), slots=list(fleet.slots))
     records = list(other.records.items())
     shuffler.shuffle(records)
     shuffler.shuffle(other.slots)
     other.records = dict(records)
     return other.plan(
-        Findings(shuffled(dict(found.shapes)), shuffled(dict(found.failed)), found.without_properties)
+        replace(found, shapes=shuffled(dict(found.shapes)), failed=shuffled(dict(found.failed)))
     )

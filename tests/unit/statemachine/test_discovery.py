@@ -19,7 +19,7 @@ PLAN: dict[str, Any] = {
     "removals_withheld": 0,
     "slots": 2,
 }
-BEGUN = {"acquired": True, "holder": None, "full": False, "allow_removals": False, "things": []}
+BEGUN: dict[str, Any] = {"acquired": True, "holder": None, "full": False, "allow_removals": False, "things": []}
 NO_OPTIONS = {"dry_run": False, "repair": False, "full": False, "allow_removals": False, "things": []}
 HOW = {"full": False, "things": []}
 PLAN |= {"first_names": {"added": ["a", "b", "c"]}, "plan": "run-1/plan.json"}
@@ -83,6 +83,9 @@ def test_a_run_lists_fetches_assigns_scales_publishes_and_releases_the_lock() ->
             "dry_run": False,
             "repair": False,
             "failed": False,
+            "started": "2027-01-15T08:00:00.000Z",
+            "error": "",
+            "cause": "",
         },
     ]
     assert output == {
@@ -170,7 +173,8 @@ def test_a_failed_run_says_so_when_it_ends() -> None:
     functions = Functions(list=TaskError("ThingworxUnavailable", "away"))
     with pytest.raises(TaskError):
         run(functions, {})
-    assert functions.calls[-1]["failed"] is True
+    ending = functions.calls[-1]
+    assert (ending["failed"], ending["error"], ending["cause"]) == (True, "ThingworxUnavailable", "away")
 
 
 @pytest.mark.parametrize("action", ["begin", "list", "fetch", "assign", "publish"])
