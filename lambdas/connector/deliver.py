@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from lambdas.connector.entries import Entry, batches, entries_of, held
 from lambdas.connector.gate import Gate, backoff
 from lambdas.connector.outcome import Outcome, Verdict, outcome_of
+from lambdas.connector.push_times import PushTimes
 from lambdas.connector.recent import RecentIds
 from lambdas.connector.stop import Stopped, StopReason
 from lambdas.shared.errors import MalformedParcel
@@ -19,7 +21,6 @@ from lambdas.shared.parcel import decode
 from lambdas.thingworx.transport import PushResult
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from contextlib import AbstractContextManager
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from lambdas.shared.held_store import HeldStore
     from lambdas.shared.parcel import PresenceChange
     from lambdas.thingworx.infotable import ValueRow
-    from lambdas.thingworx.transport import Transport
+    from lambdas.thingworx.transport import Pushes
 
     Push = Callable[[str, list[ValueRow]], Awaitable["Verdict | PushResult"]]
 
@@ -51,13 +52,14 @@ class Delivery:
         concurrency: Things pushed at once.
         backlog: Things whose readings are parked.
         presence: takes presence events; None: they are counted, and that is all.
+        times: gives the rows their times.
         thing_retry_seconds: how long one Thing's failing call is tried before it is parked.
         counters: what happened, by name (docs/reference/data-formats.md).
     """
 
     def __init__(
         self,
-        transport: Transport,
+        transport: Pushes,
         held: HeldStore,
         *,
         stop: Stop,
@@ -67,6 +69,7 @@ class Delivery:
         thing_retry_seconds: float,
         counters: Counter[str],
         presence: PresentThings | None = None,
+        times: PushTimes | None = None,
     ) -> None:
         self._transport = transport
         self._held = held
@@ -79,6 +82,7 @@ class Delivery:
         self._recent = RecentIds()
         self._backlog = backlog
         self._presence = presence
+        self._times = times or PushTimes()
         self.gate = Gate(stop)
 
     async def settle(self, messages: Sequence[Message]) -> None:
@@ -162,6 +166,7 @@ class Delivery:
                 thing, None, lambda verdict: self._hold_all(batch, "parked", verdict)
             ):
                 return
+        batch = self._timed(thing, batch)
         settled, verdict = await self._offer(thing, batch, self._push)
         if verdict is not None:
             rest = batch[settled:]
@@ -169,12 +174,22 @@ class Delivery:
 
     async def offer_parked(self, thing: str, batch: list[Entry]) -> tuple[int, Verdict | None]:
         """See `Settler.offer_parked`."""
-        return await self._offer(thing, batch, self._push_once)
+        return await self._offer(thing, self._timed(thing, batch), self._push_once)
 
     async def reject_parked(self, parked: HeldReading, detail: str) -> None:
         """See `Settler.reject_parked`."""
         reading = parked._replace(state="rejected", reason="unreadable_parked", detail=detail)
         await self._hold([reading], replayed=True)
+
+    def _timed(self, thing: str, batch: list[Entry]) -> list[Entry]:
+        """The readings with the times that they are pushed with."""
+        timed = []
+        for entry in batch:
+            rows, shifted, late = self._times.arrange(thing, entry.rows)
+            if shifted:
+                self._counters["times_shifted"] += shifted
+            timed.append(entry._replace(rows=rows, late=late))
+        return timed
 
     async def _offer(self, thing: str, batch: list[Entry], push: Push) -> tuple[int, Verdict | None]:
         """Have readings delivered, or rejected one by one, up to the first that the Thing can't take now.
@@ -203,17 +218,22 @@ class Delivery:
         """The platform took the rows, but for those that `result` names: their values are rejected."""
         refused = {id(entry.row): entry for entry in result.refused}
         bad: dict[bool, list[HeldReading]] = {True: [], False: []}
+        late: Counter[bool] = Counter()
         for entry in batch:
+            self._times.delivered(entry.reading.thing, [row for row in entry.rows if id(row) not in refused])
             named = zip(entry.reading.values.items(), entry.rows, strict=True)
             values = {name: value for (name, value), row in named if id(row) in refused}
             if values:
                 why = next(refused[id(row)] for row in entry.rows if id(row) in refused)
                 verdict = Verdict(Outcome.REJECT, why.reason, why.detail)
                 bad[entry.replayed].append(held(entry, "rejected", verdict, values))
+            elif entry.late:
+                late[entry.replayed] += 1
         for replayed, readings in bad.items():
             await self._hold(readings, replayed=replayed)
             taken = sum(entry.replayed is replayed for entry in batch)
-            self._count("delivered", taken - len(readings), replayed=replayed)
+            self._count("late", late[replayed], replayed=replayed)
+            self._count("delivered", taken - len(readings) - late[replayed], replayed=replayed)
         for entry in batch:
             self._recent.add(entry.reading.id)
         self._counters["values_suppressed"] += result.suppressed

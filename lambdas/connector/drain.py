@@ -31,6 +31,8 @@ _MOST_MESSAGES = 60
 #: call is followed at once: SQS fills it from one lane as far as it can, and other lanes have more.
 _LANES_SECONDS = 0.2
 _SHORT_POLL_SECONDS = 1
+#: How soon receiving begins again after a rest.
+_REST_SECONDS = 0.02
 
 
 class Drain:
@@ -61,6 +63,36 @@ class Drain:
         self._units: set[asyncio.Task[None]] = set()
         self._last_unit: dict[str, asyncio.Task[None]] = {}
         self._held_messages = 0
+        self._resting = False
+        self._at_rest = asyncio.Event()
+
+    @property
+    def busy(self) -> bool:
+        """Whether messages are held."""
+        return self._held_messages > 0
+
+    async def rest(self, seconds: float) -> bool:
+        """Stop receiving until `go_on`, and wait at most `seconds` until nothing is at work.
+
+        Returns:
+            Whether nothing is.
+        """
+        self._at_rest.clear()
+        self._resting = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._at_rest.wait()
+                while self._units:
+                    await asyncio.wait(self._units)
+                await self._delivery.rest()
+        except TimeoutError:
+            return False
+        return True
+
+    def go_on(self) -> None:
+        """Receive again."""
+        self._resting = False
+        self._delivery.go_on()
 
     async def run(self) -> None:
         """Receive until told to stop; lanes may still be at work when this returns.
@@ -70,6 +102,10 @@ class Drain:
         """
         full = False
         while not self._stop.asked:
+            if self._resting:
+                self._at_rest.set()
+                await self._stop.wait_asked(_REST_SECONDS)
+                continue
             if self._held_messages >= _MOST_MESSAGES:
                 await self._stop.wait_asked(0.1)
                 continue

@@ -32,12 +32,16 @@ class Gate:
 
     Args:
         stop: ends the waiting.
+
+    Attributes:
+        last_failure: when the platform was last found to serve nobody, on the monotonic clock; 0 for never.
     """
 
     def __init__(self, stop: Stop) -> None:
         self._stop = stop
         self._closed_until = 0.0
         self._last_success = 0.0
+        self.last_failure = 0.0
         self._delays = backoff()
 
     async def passed(self) -> None:
@@ -57,6 +61,7 @@ class Gate:
 
     def failed(self, reason: str) -> None:
         """The platform serves nobody: leave it alone for the next delay."""
+        self.last_failure = time.monotonic()
         if self.closed:
             return  # another push of the same window has told already
         delay = next(self._delays)

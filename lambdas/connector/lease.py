@@ -5,29 +5,47 @@ the fencing token: the scaler raises it only where no lease is live, and a holde
 can neither take nor renew.
 
     free --acquire--> held(owner) --leave--> held(owner, leaving) --ask--> (.., successor)
-      ^                                                                          |
-      +-------------------------------- release --------------------------------+
+      ^                    ^                       ^                          |      |
+      |                    |                       |                        offer    |
+      |                    |                       +------- take back ------- v      |
+      |                    +--- take (owner := successor) ----- yielding(owner, successor)
+      +------------------------------- release --------------------------------------+
 
-The deadline is counted on the monotonic clock from *before* the renewal was sent, so a slow answer
-never makes the holder believe longer than the table does.
+Between its offer and a successful `take_back` an owner owns nothing: the successor may take the lease
+at any moment, by one conditional write. So there is never a moment at which both may push.
+
+The deadline is counted from *before* the renewal was sent, so a slow answer never makes the holder
+believe longer than the table does; and on every clock there is, since a process that was frozen may
+find that some of them stood still.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
+
+from lambdas.connector.slot_view import HANDOVER_FIELDS, Offer, SlotView, view_of
+from lambdas.shared.dynamo import to_item
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-__all__ = ["Lease", "LeaseLost", "SlotView", "Taken"]
+__all__ = ["CLOCK_MARGIN", "Lease", "LeaseLost", "Taken"]
 
 
 #: Part of a lease that its holder leaves unused: the clock of who waits for its end may be ahead.
 CLOCK_MARGIN = 0.05
+
+#: Where there is no such clock, the first one stands in for it.
+_BOOT_TIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+_OURS = "#owner = :me AND #epoch = :epoch"
+_NO_HANDOVER = ", ".join(f"#{name}" for name in HANDOVER_FIELDS)
+_OFFERED = "#owner = :them AND #yielding = :them AND #successor = :me AND #epoch = :epoch"
 
 
 class LeaseLost(Exception):  # noqa: N818 - a state of the world, not a programming error
@@ -40,29 +58,10 @@ class Taken(Enum):
     HELD = "held"
     SUPERSEDED = "superseded"
     STOPPING = "stopping"
+    TWIN = "another invocation of the same event serves it, or will"
     BUSY = "busy"
-
-
-class SlotView(NamedTuple):
-    """What a connector needs to know of its slot's item.
-
-    Attributes:
-        state: `active`, `draining` or `stopping`; `gone` when there is no item.
-        epoch: current epoch.
-        queue_url: the slot's queue, or None while it does not exist.
-        owner: current owner or None.
-        until: end of the lease, milliseconds since 1970; 0 when nobody holds it.
-        successor: who waits for the owner to leave, or None.
-        leaving: the owner has announced that it will go.
-    """
-
-    state: str
-    epoch: int
-    queue_url: str | None
-    owner: str | None
-    until: int
-    successor: str | None
-    leaving: bool
+    NEXT = "the owner knows that we are next"
+    OFFERED = "the owner offers it"
 
 
 class Lease:
@@ -73,7 +72,7 @@ class Lease:
         table: control table.
         slot: slot id.
         epoch: epoch this connector was started for.
-        owner: name of this invocation, unique for ever.
+        owner: name of this invocation, unique for ever; what precedes its last `/` names the event.
         seconds: how long a renewal is valid.
     """
 
@@ -82,21 +81,31 @@ class Lease:
     ) -> None:
         self._client = client
         self._table = table
-        self._key = {"pk": {"S": "slots"}, "sk": {"S": slot}}
+        self._key = to_item({"pk": "slots", "sk": slot})
         self._epoch = epoch
         self._owner = owner
+        self._event = owner.rpartition("/")[0]
         self._seconds = seconds
-        self._deadline = 0.0
+        self._counted_from: tuple[float, ...] | None = None
+        self._given_away = False
         self._released = False
+
+    @property
+    def owner(self) -> str:
+        """The name of this invocation."""
+        return self._owner
 
     def valid(self) -> bool:
         """Whether side effects are still ours to make."""
-        return not self._released and time.monotonic() < self._deadline
+        if self._released or self._given_away or self._counted_from is None:
+            return False
+        passed = max(now - then for now, then in zip(_clocks(), self._counted_from, strict=True))
+        return passed < self._seconds * (1 - CLOCK_MARGIN)
 
     def view(self) -> SlotView:
         """Consistent read of the slot."""
         answer = self._client.get_item(TableName=self._table, Key=self._key, ConsistentRead=True)
-        return _view(answer.get("Item"))
+        return view_of(answer.get("Item"))
 
     def acquire(self) -> Taken:
         """Take the lease if it is free, has run out, or is ours already.
@@ -109,21 +118,30 @@ class Lease:
         if slot.state in ("stopping", "gone"):
             return Taken.STOPPING
         if slot.owner and slot.owner != self._owner and slot.until >= time.time() * 1000:
-            if slot.leaving and slot.successor is None:
-                self._ask_to_go(slot.owner)
-            return Taken.BUSY
-        before = time.monotonic()
+            return self._wait_for(slot)
+        before = _clocks()
         try:
             self._update(
-                "SET #owner = :me, #until = :until REMOVE successor, leaving",
-                "epoch = :epoch AND (attribute_not_exists(#owner) OR #until < :now OR #owner = :me)",
-                ":until",
-                ":now",
+                f"SET #owner = :me, #until = :until REMOVE #leaving, {_NO_HANDOVER}",
+                "#epoch = :epoch AND (attribute_not_exists(#owner) OR #until < :now OR #owner = :me)",
             )
         except LeaseLost:
             return Taken.BUSY  # somebody was quicker
-        self._deadline = before + self._seconds * (1 - CLOCK_MARGIN)
+        self._counted_from = before
+        self._given_away = False
         return Taken.HELD
+
+    def _wait_for(self, slot: SlotView) -> Taken:
+        if self._is_twin(slot.owner) or self._is_twin(slot.successor):
+            return Taken.TWIN
+        if slot.successor == self._owner:
+            return Taken.OFFERED if slot.offer else Taken.NEXT
+        if slot.leaving and slot.successor is None:
+            return self._ask_to_go(slot.owner)
+        return Taken.BUSY
+
+    def _is_twin(self, other: str | None) -> bool:
+        return bool(self._event and other and other.startswith(f"{self._event}/") and other != self._owner)
 
     def renew(self) -> SlotView:
         """Prolong the lease.
@@ -134,9 +152,9 @@ class Lease:
         Raises:
             LeaseLost: the slot has another owner or a newer epoch.
         """
-        before = time.monotonic()
-        view = self._update("SET #until = :until", "#owner = :me AND epoch = :epoch", ":until")
-        self._deadline = before + self._seconds * (1 - CLOCK_MARGIN)
+        before = _clocks()
+        view = self._update("SET #until = :until", _OURS)
+        self._counted_from = before
         return view
 
     def leave(self) -> None:
@@ -147,71 +165,114 @@ class Lease:
         Raises:
             LeaseLost: the slot has another owner or a newer epoch.
         """
-        self._update("SET leaving = :true", "#owner = :me AND epoch = :epoch", ":true")
+        self._update("SET #leaving = :true", _OURS)
 
     def release(self) -> None:
         """Give the slot free, for good; nothing happens when it is not ours any more."""
         self._released = True  # a renewal still under way can't make it valid again
         try:
-            self._update("REMOVE #owner, #until, successor, leaving", "#owner = :me")
+            self._update(f"REMOVE #owner, #until, #leaving, {_NO_HANDOVER}", "#owner = :me")
         except LeaseLost:
             return
 
-    def _ask_to_go(self, owner: str) -> None:
-        try:
-            self._client.update_item(
-                TableName=self._table,
-                Key=self._key,
-                UpdateExpression="SET successor = :me",
-                ConditionExpression="#owner = :owner AND attribute_not_exists(successor)",
-                ExpressionAttributeNames={"#owner": "owner"},
-                ExpressionAttributeValues={":me": {"S": self._owner}, ":owner": {"S": owner}},
-            )
-        except ClientError as error:
-            if not _condition_failed(error):
-                raise
+    def offer(self, offer: Offer) -> None:
+        """Let the successor take the lease; from this call on nothing is ours to push.
 
-    def _update(self, update: str, condition: str, *values: str) -> SlotView:
+        Raises:
+            LeaseLost: the slot has another owner or a newer epoch.
+        """
+        self._given_away = True  # whatever becomes of the write
+        self._update(
+            "SET #until = :until, #yielding = :me, #groups = :groups, #probe = :probe, #since = :since,"
+            " #unbound = :unbound REMOVE #rebound",
+            _OURS,
+            groups=offer.groups,
+            probe=offer.probe,
+            since=offer.since,
+            unbound=offer.unbound,
+        )
+
+    def unbound(self, groups: int) -> SlotView:
+        """Tell the successor how many groups are unbound; prolongs the lease.
+
+        Raises:
+            LeaseLost: the successor has taken the lease, or somebody else.
+        """
+        return self._update(
+            "SET #until = :until, #unbound = :unbound", f"{_OURS} AND #yielding = :me", unbound=groups
+        )
+
+    def take_back(self) -> None:
+        """Withdraw the offer: the lease is ours again, and whoever leaves it next is to ask anew.
+
+        Raises:
+            LeaseLost: too late, the successor has it.
+        """
+        before = _clocks()
+        self._update(f"SET #until = :until REMOVE {_NO_HANDOVER}", _OURS)
+        self._counted_from = before
+        self._given_away = False
+
+    def rebound(self, groups: int, owner: str) -> SlotView:
+        """As the successor: tell the owner how many groups are bound here.
+
+        Raises:
+            LeaseLost: the offer is withdrawn.
+        """
+        return self._update("SET #rebound = :rebound", _OFFERED, rebound=groups, them=owner)
+
+    def take(self, owner: str) -> None:
+        """As the successor: take the lease that its owner offers.
+
+        Raises:
+            LeaseLost: the offer is withdrawn.
+        """
+        before = _clocks()
+        self._update(
+            f"SET #owner = :me, #until = :until REMOVE #leaving, {_NO_HANDOVER}", _OFFERED, them=owner
+        )
+        self._counted_from = before
+
+    def _ask_to_go(self, owner: str | None) -> Taken:
+        try:
+            self._update(
+                "SET #successor = :me, #takes = :true",
+                "#owner = :them AND attribute_not_exists(#successor)",
+                them=owner,
+            )
+        except LeaseLost:
+            return Taken.BUSY
+        return Taken.NEXT
+
+    def _update(self, update: str, condition: str, **values: Any) -> SlotView:
         now = time.time()
-        known: dict[str, Any] = {
-            ":until": {"N": str(int((now + self._seconds) * 1000))},
-            ":now": {"N": str(int(now * 1000))},
-            ":true": {"BOOL": True},
-            ":me": {"S": self._owner},
-            ":epoch": {"N": str(self._epoch)},
+        known = values | {
+            "until": int((now + self._seconds) * 1000),
+            "now": int(now * 1000),
+            "true": True,
+            "me": self._owner,
+            "epoch": self._epoch,
         }
-        used = {":me", *values} | ({":epoch"} if ":epoch" in condition else set())
-        names = {"#owner": "owner"} | ({"#until": "until"} if "#until" in update + condition else {})
+        text = f"{update} {condition}"
+        used = {f":{name}": known[name] for name in re.findall(r":(\w+)", text)}
         try:
             answer = self._client.update_item(
                 TableName=self._table,
                 Key=self._key,
                 UpdateExpression=update,
                 ConditionExpression=condition,
-                ExpressionAttributeNames=names,
-                ExpressionAttributeValues={name: known[name] for name in used},
+                # All by placeholder: several of the names are words of DynamoDB's own.
+                ExpressionAttributeNames={f"#{name}": name for name in re.findall(r"#(\w+)", text)},
+                ExpressionAttributeValues=to_item(used),
                 ReturnValues="ALL_NEW",
             )
         except ClientError as error:
-            if _condition_failed(error):
+            if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
                 raise LeaseLost(f"slot {self._key['sk']['S']}: {condition} does not hold") from error
             raise
-        return _view(answer.get("Attributes"))
+        return view_of(answer.get("Attributes"))
 
 
-def _condition_failed(error: ClientError) -> bool:
-    return error.response["Error"]["Code"] == "ConditionalCheckFailedException"
-
-
-def _view(item: Any) -> SlotView:
-    if not item:
-        return SlotView("gone", 0, None, None, 0, None, leaving=False)
-    return SlotView(
-        state=item["state"]["S"],
-        epoch=int(item.get("epoch", {"N": "0"})["N"]),
-        queue_url=item.get("queue_url", {}).get("S"),
-        owner=item.get("owner", {}).get("S"),
-        until=int(item.get("until", {"N": "0"})["N"]),
-        successor=item.get("successor", {}).get("S"),
-        leaving=bool(item.get("leaving", {}).get("BOOL", False)),
-    )
+def _clocks() -> tuple[float, ...]:
+    """Seconds of each clock: running time, running time with the machine asleep, time of day."""
+    return time.monotonic(), time.clock_gettime(_BOOT_TIME), time.time()

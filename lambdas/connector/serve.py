@@ -5,8 +5,9 @@
                   +-----------+---------------------+   (any reason to stop)
 
 Hand-over: well before the function's time ends the incumbent answers its token with `handover` and
-serves on; the state machine starts the successor, which asks for the slot on the lease; the incumbent
-stops receiving, settles what it holds, releases the lease, and the successor takes it.
+serves on; the state machine starts the successor, which connects, learns which Things are the slot's, and
+asks for it on the lease; the incumbent stops receiving, settles what it holds and offers the lease
+(`handover` says how the Things change hands). Where that can't be, it closes and releases the lease.
 """
 
 from __future__ import annotations
@@ -23,11 +24,17 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from lambdas.connector.assigned import Binds
 from lambdas.connector.backlog import Backlog
+from lambdas.connector.budget import WriteBudget, keep_share
 from lambdas.connector.deliver import Delivery
 from lambdas.connector.drain import Drain
+from lambdas.connector.handover import HandsOver, Patience
+from lambdas.connector.incumbent import Incumbent, Outcome
 from lambdas.connector.lease import LeaseLost, Taken
+from lambdas.connector.outlet import Outlet
 from lambdas.connector.slot_queue import SlotQueue
+from lambdas.connector.stall import StallWatch
 from lambdas.connector.stop import Stop, StopReason
+from lambdas.connector.successor import Successor
 from lambdas.connector.timing import plan
 from lambdas.connector.token import TokenClosed
 from lambdas.shared.errors import ConnectorError
@@ -40,7 +47,8 @@ if TYPE_CHECKING:
 
     from lambdas.connector.assigned import AssignedThings
     from lambdas.connector.backlog import Store
-    from lambdas.connector.lease import Lease, SlotView
+    from lambdas.connector.lease import Lease
+    from lambdas.connector.slot_view import SlotView
     from lambdas.connector.token import TaskToken
     from lambdas.shared.held_store import HeldStore
     from lambdas.shared.settings import ConnectorSettings
@@ -53,6 +61,12 @@ _T = TypeVar("_T")
 _THREADS = 24
 #: Beats and the lease have threads of their own: work that hangs must not keep them waiting.
 _CONTROL_THREADS = 3
+#: Offers of the slot that nobody takes up, before it is given up for whoever comes.
+_MOST_OFFERS = 2
+#: How long a successor that was noticed looks often for the offer.
+_QUICK_SECONDS = 20.0
+#: The token is closed, or somebody else's to answer.
+_OF_NO_ANSWER = frozenset({StopReason.TOKEN_CLOSED, StopReason.TWIN})
 
 
 class State(Enum):
@@ -77,6 +91,7 @@ class Parts(NamedTuple):
         sqs: boto3 SQS client.
         backlog: markers and readings of parked Things.
         assigned: keeps the slot's Things bound; None where nothing is bound.
+        slots: how many slots share the write budget; blocks.
     """
 
     token: TaskToken
@@ -86,6 +101,7 @@ class Parts(NamedTuple):
     sqs: SQSClient
     backlog: Store
     assigned: AssignedThings | None = None
+    slots: Callable[[], int] = lambda: 1
 
 
 class Connector:
@@ -114,6 +130,12 @@ class Connector:
         self._state = State.STARTING
         self._stop = Stop()
         self._timing = plan(settings, seconds_left, time.monotonic())
+        self._patience = Patience()
+        self._stall = StallWatch(settings.stall_seconds)
+        self._called = asyncio.Event()
+        self._offers = 0
+        self._offering = self._handed = False
+        self._keepers: list[asyncio.Task[None]] = []
         self._control = ThreadPoolExecutor(_CONTROL_THREADS, thread_name_prefix="control")
 
     @property
@@ -142,6 +164,7 @@ class Connector:
             await self._answer(partial(self._parts.token.fail, error))
             raise
         finally:
+            self._report()  # the function may be killed while it closes
             await self._parts.transport.close()
             await asyncio.to_thread(self._control.shutdown)
             self._report()
@@ -181,6 +204,9 @@ class Connector:
             logger.warning("serving", slot=self._slot, limits=self._parts.transport.limits)
             await self._serve(queue_url)
         finally:
+            if self._stop.reason is StopReason.SUCCESSOR_READY and not self._handed:
+                self._counters["handover_transitions"] += 2 * self._bound_here()
+            self._report()
             # Before the lease: by default the platform refuses a Thing to the successor while it is bound
             # here.
             await self._parts.transport.close()
@@ -189,19 +215,33 @@ class Connector:
 
     async def _acquired(self) -> bool:
         """Wait for the lease; false when there is a reason not to serve."""
+        parts, quick_until = self._parts, 0.0
+        successor = Successor(
+            parts.lease,
+            parts.transport,
+            parts.assigned,
+            self._controlled,
+            counters=self._counters,
+            patience=self._patience,
+        )
         while not self._stop.asked:
             # Nothing is held yet: a failure is best left to the state machine, which backs off.
             taken = await self._controlled(self._parts.lease.acquire)
-            if taken is Taken.HELD:
+            if taken is Taken.HELD or (taken is Taken.OFFERED and await successor.take()):
                 return True
             if taken is Taken.SUPERSEDED:
                 self._stop.ask(StopReason.SUPERSEDED)
             elif taken is Taken.STOPPING:
                 self._stop.ask(StopReason.SLOT_STOPPING)
-            elif time.monotonic() >= self._timing.end_at:
+            elif taken is Taken.TWIN:
+                self._stop.ask(StopReason.TWIN)
+            elif (now := time.monotonic()) >= self._timing.end_at:
                 self._stop.ask(StopReason.END_OF_LIFE)
-            else:
+            elif taken is Taken.BUSY:
                 await self._stop.wait_asked(self._timing.tick)
+            else:
+                quick_until = quick_until or now + _QUICK_SECONDS
+                await self._stop.wait_asked(self._timing.quick if now < quick_until else self._timing.tick)
         return False
 
     async def _serve(self, queue_url: str) -> None:
@@ -214,8 +254,10 @@ class Connector:
             retry_seconds=settings.thing_retry_seconds,
             knock=partial(_bind_again, transport),
         )
+        budget = WriteBudget(self._first_share(), self._stop)
+        outlet = Outlet(transport, budget, lease.valid, self._stop)
         delivery = Delivery(
-            transport,
+            outlet,
             self._parts.held,
             stop=self._stop,
             owns=lease.valid,
@@ -223,6 +265,7 @@ class Connector:
             concurrency=settings.delivery_concurrency,
             thing_retry_seconds=settings.thing_retry_seconds,
             counters=self._counters,
+            presence=None if self._parts.assigned is None else self._parts.assigned.present,
         )
         queue = SlotQueue(self._parts.sqs, queue_url, visibility=settings.visibility_seconds, stop=self._stop)
         drain = Drain(
@@ -232,9 +275,15 @@ class Connector:
             poll_seconds=lambda: 1 if self._state is State.LEAVING else self._timing.poll,
             counters=self._counters,
         )
-        tasks = [asyncio.ensure_future(self._keep_lease()), asyncio.ensure_future(self._hand_over())]
-        if self._parts.assigned is not None:
-            tasks.append(asyncio.ensure_future(self._parts.assigned.keep()))
+        watch = partial(self._is_stalled, drain, delivery, budget)
+        tasks = [
+            asyncio.ensure_future(self._keep_lease(watch)),
+            asyncio.ensure_future(self._hand_over(drain, outlet)),
+        ]
+        if settings.max_writes_per_second:
+            share = keep_share(budget, settings.max_writes_per_second, self._parts.slots)
+            tasks.append(asyncio.ensure_future(share))
+        self._begin_keeping()
         try:
             await backlog.load()
             tasks.append(asyncio.ensure_future(delivery.catch_up()))
@@ -243,28 +292,36 @@ class Connector:
             # Also when receiving failed for good: nothing may be left at work behind the lease.
             self._enter(State.SETTLING)
             await drain.settled(self._timing.settle, self._timing.grace)
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-        for task in tasks:
-            if not task.cancelled():
-                task.result()  # where it broke, the connector has failed
+            if self._stop.reason is StopReason.SUCCESSOR_READY and not self._handed and not self._offers:
+                await self._offer()
+            await _ended([*tasks, *self._keepers])
 
-    async def _keep_lease(self) -> None:
+    def _first_share(self) -> float:
+        """What may be written before the number of slots is known: at least as many as this one's id says."""
+        return self._settings.max_writes_per_second / max(1, int(self._slot))
+
+    async def _keep_lease(self, stalled: Callable[[], bool]) -> None:
         """Renew, and notice every reason to stop."""
         lease = self._parts.lease
         while True:
             await asyncio.sleep(self._until_next_look())
+            if self._offering:
+                continue  # what is offered is prolonged, or lost, by the one who offers
             try:
                 slot = await self._tried(lease.renew)
             except LeaseLost:
-                self._stop.ask(StopReason.LEASE_LOST)
-                return
-            if not lease.valid():
+                slot = None
+                if not self._offering:
+                    self._stop.ask(StopReason.LEASE_LOST)
+                    return
+            if not lease.valid() and not self._offering:
                 self._stop.ask(StopReason.LEASE_LOST)
                 return
             if slot is not None:
                 self._look_at(slot)
+            if stalled():
+                logger.error("stalled", slot=self._slot, seconds=self._settings.stall_seconds)
+                self._stop.ask(StopReason.STALLED)
             if time.monotonic() >= self._timing.end_at:
                 self._stop.ask(StopReason.END_OF_LIFE)
             self._report()
@@ -279,16 +336,81 @@ class Connector:
         if slot.state in ("stopping", "gone"):
             self._stop.ask(StopReason.SLOT_STOPPING)
         elif slot.successor and self._state is State.LEAVING:
-            self._stop.ask(StopReason.SUCCESSOR_READY)
+            if slot.takes and self._offers < _MOST_OFFERS:
+                self._called.set()
+            else:
+                # One of a release before offers were made, or one that never takes them up.
+                self._offers = _MOST_OFFERS
+                self._stop.ask(StopReason.SUCCESSOR_READY)
 
-    async def _hand_over(self) -> None:
-        """Call for a successor in time; again until that is known to have worked.
+    def _is_stalled(self, drain: Drain, delivery: Delivery, budget: WriteBudget) -> bool:
+        return self._stall.stalled(
+            holds=drain.busy,
+            settled=any(self._counters[name] for name in ("taken", "replayed_taken", "messages_deleted")),
+            excused=delivery.gate.closed or budget.spent,
+            trouble=delivery.gate.last_failure,
+        )
+
+    async def _hand_over(self, drain: Drain, outlet: Outlet) -> None:
+        """Call for a successor in time, again until that is known to have worked; then hand over to it.
 
         Beside the lease's keeper: Step Functions may let this wait for longer than a lease lasts.
         """
+        try:
+            await self._make_room(drain, outlet)
+        except Exception:
+            self._stop.ask(StopReason.BROKEN)  # or it would rest for ever
+            raise
+
+    async def _make_room(self, drain: Drain, outlet: Outlet) -> None:
         await asyncio.sleep(self._timing.handover_at - time.monotonic())
         while not self._stop.asked and not await self._announced():
             await self._stop.wait_asked(self._timing.tick)
+        while not self._stop.asked:
+            await self._called.wait()
+            if not (await drain.rest(self._timing.rest) and await outlet.shut(self._timing.rest)):
+                outlet.reopen()
+                self._stop.ask(StopReason.SUCCESSOR_READY)  # what is stuck is given up first
+                return
+            outcome = await self._offer()
+            if outcome is not Outcome.BACK:
+                self._stop.ask(StopReason.SUCCESSOR_READY)
+                return
+            self._called.clear()
+            outlet.reopen()
+            drain.go_on()
+
+    async def _offer(self) -> Outcome:
+        """Offer the slot to its successor; nothing may be under way."""
+        self._offers += 1
+        await _ended(self._keepers)  # what they store for the successor, only an owner may
+        self._offering = True
+        incumbent = Incumbent(
+            self._parts.lease,
+            self._parts.transport,
+            self._controlled,
+            counters=self._counters,
+            patience=self._patience,
+            renew_seconds=self._settings.lease_seconds / 3,
+        )
+        try:
+            outcome = await incumbent.offer(int(time.time() * 1000), self._timing.end_at)
+        except LeaseLost:
+            self._stop.ask(StopReason.LEASE_LOST)
+            return Outcome.UNKNOWN
+        self._handed = outcome is Outcome.TAKEN
+        self._offering = outcome is not Outcome.BACK
+        if outcome is Outcome.BACK and not self._stop.asked:
+            self._begin_keeping()
+        return outcome
+
+    def _begin_keeping(self) -> None:
+        if self._parts.assigned is not None:
+            self._keepers = [asyncio.ensure_future(self._parts.assigned.keep())]
+
+    def _bound_here(self) -> int:
+        transport = self._parts.transport
+        return len(transport.bound_things()) if isinstance(transport, HandsOver) else 0
 
     async def _announced(self) -> bool:
         token, lease = self._parts.token, self._parts.lease
@@ -310,7 +432,7 @@ class Connector:
 
     async def _answer_at_the_end(self) -> None:
         token, reason = self._parts.token, self._stop.reason
-        if token.answered or reason is None or reason is StopReason.TOKEN_CLOSED:
+        if token.answered or reason is None or reason in _OF_NO_ANSWER:
             return
         follow_up = "stop" if reason.ends_the_chain else "again"
         await self._answer(partial(token.answer, follow_up, reason.value))
@@ -340,6 +462,16 @@ class Connector:
     def _report(self) -> None:
         count(self._settings.stack, "connector", dict(self._counters))
         self._counters.clear()
+
+
+async def _ended(tasks: list[asyncio.Task[None]]) -> None:
+    """End tasks; where one of them broke, the connector has failed."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
 
 
 def _bind_again(transport: Transport, thing: str) -> None:

@@ -17,6 +17,9 @@ class StopReason(Enum):
     SUPERSEDED = "a newer epoch of the slot exists"
     TOKEN_CLOSED = "nobody waits for this connector any more"  # noqa: S105 - a sentence, no secret
     LEASE_LOST = "the lease is lost"
+    STALLED = "nothing is settled any more though messages are held and ThingWorx answers"
+    BROKEN = "a part of the connector broke"
+    TWIN = "another invocation of the same event serves the slot"
 
     @property
     def ends_the_chain(self) -> bool:

@@ -22,6 +22,10 @@ _MOST_SETTLE_SECONDS = 8.0
 _MOST_GRACE_SECONDS = 5.0
 _MOST_POLL_SECONDS = 10
 _MOST_TICK_SECONDS = 0.5
+#: Between two looks of a successor that has asked for the slot: each is a read of one item, for seconds.
+_MOST_QUICK_SECONDS = 0.03
+#: How long all lanes may take to come to rest for a hand-over: readings wait meanwhile.
+_MOST_REST_SECONDS = 2.0
 
 
 class Timing(NamedTuple):
@@ -34,6 +38,8 @@ class Timing(NamedTuple):
         grace: how long calls already sent may then take before their lanes are left behind.
         poll: longest receive call; what a stop may have to wait for, whole seconds.
         tick: pause between looks at the lease while somebody waits.
+        quick: the same while the owner is about to offer it.
+        rest: how long lanes at work may take to end before the slot is handed over without a way back.
     """
 
     handover_at: float
@@ -42,6 +48,8 @@ class Timing(NamedTuple):
     grace: float
     poll: int
     tick: float
+    quick: float = _MOST_QUICK_SECONDS
+    rest: float = _MOST_REST_SECONDS
 
 
 def plan(settings: ConnectorSettings, seconds_left: float, now: float) -> Timing:
@@ -60,4 +68,6 @@ def plan(settings: ConnectorSettings, seconds_left: float, now: float) -> Timing
         grace=min(_MOST_GRACE_SECONDS, 0.2 * end),
         poll=max(1, min(_MOST_POLL_SECONDS, int(min(end, settings.lease_seconds) / 3))),
         tick=min(_MOST_TICK_SECONDS, settings.lease_seconds / 10),
+        quick=min(_MOST_QUICK_SECONDS, settings.lease_seconds / 10),
+        rest=min(_MOST_REST_SECONDS, 0.3 * end),
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-__all__ = ["ASSIGNED", "REMOVED", "ControlTable", "Slot", "ThingChange", "ThingRecord"]
+__all__ = ["ASSIGNED", "REMOVED", "ControlTable", "Slot", "ThingChange", "ThingRecord", "slot_from_item"]
 
 ASSIGNED = "assigned"
 REMOVED = "removed"
@@ -110,15 +110,30 @@ class ControlTable:
             "KeyConditionExpression": "pk = :pk",
             "ExpressionAttributeValues": to_item({":pk": "slots"}),
         }
-        found = [_slot(item) for item in _pages(self._client.query, query)]
+        found = [slot_from_item(item) for item in _pages(self._client.query, query)]
         return sorted(found, key=lambda slot: int(slot.id))
+
+    def slots_sharing(self, now: int) -> int:
+        """How many slots deliver, or are about to: active ones, and those with a live lease.
+
+        About a second behind the writes, at half the price.
+        """
+        query: dict[str, Any] = {
+            "TableName": self._table,
+            "KeyConditionExpression": "pk = :pk",
+            "FilterExpression": "#state = :active OR #until >= :now",
+            "ExpressionAttributeNames": {"#state": "state", "#until": "until"},
+            "ExpressionAttributeValues": to_item({":pk": "slots", ":active": "active", ":now": now}),
+            "Select": "COUNT",
+        }
+        return sum(page["Count"] for page in _answers(self._client.query, query))
 
     def slot(self, slot_id: str) -> Slot | None:
         """One slot, or None when there is none of this id."""
         answer = self._client.get_item(
             TableName=self._table, Key=to_item({"pk": "slots", "sk": slot_id}), ConsistentRead=True
         )
-        return _slot(from_item(answer["Item"])) if "Item" in answer else None
+        return slot_from_item(from_item(answer["Item"])) if "Item" in answer else None
 
     def things(self) -> list[ThingRecord]:
         """All Things, removed ones included, in no order."""
@@ -367,7 +382,8 @@ def _first(changes: Sequence[ThingChange], reasons: Sequence[str | None]) -> str
     return _name(changes[reasons.index("ConditionalCheckFailed")])
 
 
-def _slot(item: Mapping[str, Any]) -> Slot:
+def slot_from_item(item: Mapping[str, Any]) -> Slot:
+    """A slot, of its item as `from_item` gives it."""
     optional = {name: item[name] for name in Slot._fields[3:] if name in item}
     return Slot(item["sk"], item["state"], item["lanes"], **optional)
 
@@ -378,9 +394,15 @@ def _thing(item: Mapping[str, Any]) -> ThingRecord:
 
 def _pages(call: Callable[..., Any], request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Items of all pages of a query or scan."""
+    for page in _answers(call, request):
+        yield from map(from_item, page["Items"])
+
+
+def _answers(call: Callable[..., Any], request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All pages of a query or scan."""
     while True:
         page = call(**request)
-        yield from map(from_item, page["Items"])
+        yield page
         if "LastEvaluatedKey" not in page:
             return
         request = request | {"ExclusiveStartKey": page["LastEvaluatedKey"]}

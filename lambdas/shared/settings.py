@@ -1,4 +1,4 @@
-"""Typed settings of the five functions, read from the environment once, at start.
+"""Typed settings of the functions, read from the environment once, at start.
 
 A missing or malformed variable stops the function with a `SettingError` that names the variable and
 the form it must have. docs/reference/data-formats.md lists them all.
@@ -23,6 +23,7 @@ __all__ = [
     "FetcherSettings",
     "RouterSettings",
     "ScalerSettings",
+    "WatchSettings",
 ]
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -203,6 +204,19 @@ class ScalerSettings(_Settings):
     connector_state_machine_arn: str = _setting("the ARN of the connector state machine", _arn)
     visibility_seconds: int = _setting("whole seconds from 1 to 43200", _whole(1, 43_200), 60)
     run_lease_seconds: int = _setting("a whole number from 1", _whole(1, 86_400), 960)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchSettings(_Settings):
+    """Settings of the watch function."""
+
+    control_table: str = _setting("a DynamoDB table name", _text)
+    discovery_state_machine_arn: str = _setting("the ARN of the discovery state machine", _arn)
+    connector_state_machine_arn: str = _setting("the ARN of the connector state machine", _arn)
+    retire_after_seconds: int = _setting("whole seconds from 0", _whole(0, 10**8), 7200)
+    retire_drain_seconds: int = _setting("whole seconds from 0", _whole(0, 10**6), 900)
+    retire_pause_seconds: int = _setting("whole seconds from 0", _whole(0, 10**6), 55)
+    restart_after_seconds: int = _setting("whole seconds from 1", _whole(1, 10**6), 120)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from lambdas.thingworx.infotable import ValueRow
 
-__all__ = ["PushResult", "RefusedRow", "Transport"]
+__all__ = ["PushResult", "Pushes", "RefusedRow", "Transport"]
 
 
 class RefusedRow(NamedTuple):
@@ -38,18 +38,8 @@ class PushResult(NamedTuple):
     refused: tuple[RefusedRow, ...] = ()
 
 
-class Transport(Protocol):
-    """Delivers values of Things; one instance a connector, used by one event loop."""
-
-    #: What a person should know about it at start: what it can't do.
-    limits: str
-
-    async def open(self) -> None:
-        """Connect and authenticate as far as the transport needs it.
-
-        Raises:
-            ThingworxError: it can't be opened now.
-        """
+class Pushes(Protocol):
+    """Delivers values of Things."""
 
     async def push(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
         """Write the rows of one Thing; returns when the platform has answered for all of them.
@@ -62,6 +52,20 @@ class Transport(Protocol):
             ThingworxUnavailable: nobody can be served now.
             ThingworxRefused: nobody can be served until somebody changes the configuration.
             ThingworxCallFailed: this Thing or one of these rows was refused; some may have been stored.
+        """
+
+
+class Transport(Pushes, Protocol):
+    """A way to the platform; one instance a connector, used by one event loop."""
+
+    #: What a person should know about it at start: what it can't do.
+    limits: str
+
+    async def open(self) -> None:
+        """Connect and authenticate as far as the transport needs it.
+
+        Raises:
+            ThingworxError: it can't be opened now.
         """
 
     async def close(self) -> None:

@@ -80,8 +80,19 @@ class Binder:
         self.bindings.want(names)
         self._bind_more()
 
-    def unbind(self, names: Iterable[str]) -> None:
-        """See `Session.unbind`."""
+    def rebind(self, names: Iterable[str]) -> None:
+        """See `Session.rebind`."""
+        for name in names:
+            thing = self.bindings.get(name)
+            if thing is None:
+                self.bindings.want([name])
+            elif thing.phase in (Phase.SYNCHRONISING, Phase.READY):
+                self._sync.discard(thing)
+                self.bindings.anew(thing)
+        self._bind_more()
+
+    def unbind(self, names: Iterable[str], then: Callable[[int, Answer], None] | None = None) -> list[int]:
+        """See `Session.unbind` and `Session.release`; the request ids of the messages."""
         bound: list[BoundThing] = []
         for name in names:
             thing = self.bindings.drop(name)
@@ -92,9 +103,12 @@ class Binder:
             self._outbox.events.append(ThingParked(name, 0, "unbound"))
             if thing.phase not in (Phase.WANTED, Phase.PARKED):
                 bound.append(thing)
-        if self.open:
-            for group in groups_of(bound):
-                self._outbox.ask(_frames(group, Method.UNBIND), self._timeouts.bind, _unbound)
+        if not self.open:
+            return []
+        return [
+            self._outbox.ask(_frames(group, Method.UNBIND), self._timeouts.bind, then or _unbound)
+            for group in groups_of(bound)
+        ]
 
     def retry_parked(self, names: Iterable[str] | None = None) -> None:
         """See `Session.retry_parked`."""

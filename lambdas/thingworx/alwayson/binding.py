@@ -148,6 +148,11 @@ class Bindings:
         self.enter(thing, Phase.WANTED)
         self._groups.append([thing])
 
+    def anew(self, thing: BoundThing) -> None:
+        """Bind a Thing once more, with others that are to be bound."""
+        self.enter(thing, Phase.WANTED)
+        self._fresh.append(thing)
+
     def halve(self, group: list[BoundThing]) -> None:
         """Bind a refused group in two halves, next."""
         middle = (len(group) + 1) // 2

@@ -184,6 +184,14 @@ class Session:
         """Bind these Things no longer, and say so to the platform where it may think they are."""
         self._binder.unbind(names)
 
+    def release(self, names: Iterable[str]) -> list[int]:
+        """As `unbind`; the calls' numbers, which `Answered` will name."""
+        return self._binder.unbind(names, self._report)
+
+    def rebind(self, names: Iterable[str]) -> None:
+        """Bind these Things once more, without UNBIND: another connection may have taken them."""
+        self._binder.rebind(names)
+
     def retry_parked(self, names: Iterable[str] | None = None) -> None:
         """Bind parked Things now: these, or all."""
         self._binder.retry_parked(names)

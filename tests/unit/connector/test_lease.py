@@ -3,6 +3,7 @@
 # ruff: noqa: D102 - same as in fakes.py: stand-ins
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from lambdas.connector import lease as lease_module
 from lambdas.connector.lease import CLOCK_MARGIN, Lease, LeaseLost, Taken
+from lambdas.connector.slot_view import Offer
 from tests.aws_mock import CONTROL_TABLE, aws, create_control_table
 from tests.unit.connector.fakes import refused
 
@@ -22,20 +24,33 @@ if TYPE_CHECKING:
 
 SECONDS = 30.0
 USED = SECONDS * (1 - CLOCK_MARGIN)
+OFFER = Offer(3, "pump", 1_000, 0)
 KEY = {"pk": {"S": "slots"}, "sk": {"S": "1"}}
 
 
 class Clock:
-    """Both clocks of the lease; they stand still until moved."""
+    """All clocks of the lease; they stand still until moved.
+
+    Attributes:
+        now: what all of them show.
+        stopped: by how much each of them is behind, for a machine that was frozen.
+    """
+
+    CLOCK_BOOTTIME, CLOCK_MONOTONIC = 7, 1
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
+        self.stopped = {"monotonic": 0.0, "boot": 0.0, "day": 0.0}
 
     def monotonic(self) -> float:
-        return self.now
+        return self.now - self.stopped["monotonic"]
+
+    def clock_gettime(self, clock: int) -> float:
+        assert clock == lease_module._BOOT_TIME
+        return self.now - self.stopped["boot"]
 
     def time(self) -> float:
-        return self.now
+        return self.now - self.stopped["day"]
 
 
 class SlowClient:
@@ -206,8 +221,10 @@ def test_hand_over_by_leave_ask_release_acquire(client: DynamoDBClient, clock: C
     assert successor.acquire() is Taken.BUSY
     assert incumbent.renew().successor is None, "nobody is asked to go before it announced it"
     incumbent.leave()
-    assert successor.acquire() is Taken.BUSY
-    assert incumbent.renew().successor == "b"
+    assert successor.acquire() is Taken.NEXT
+    view = incumbent.renew()
+    assert (view.successor, view.takes, view.offer) == ("b", True, None)
+    assert successor.acquire() is Taken.NEXT
     assert lease(client, "c").acquire() is Taken.BUSY
     assert incumbent.renew().successor == "b", "the first to ask is the successor"
     incumbent.release()
@@ -243,7 +260,7 @@ def test_a_released_lease_stays_invalid_whatever_ends_later(client: DynamoDBClie
     mine = lease(client, "a")
     mine.acquire()
     mine.release()
-    mine._deadline = clock.now + SECONDS  # what a renewal in another thread would leave behind
+    mine._counted_from = lease_module._clocks()  # what a renewal in another thread would leave behind
     assert not mine.valid()
 
 
@@ -285,18 +302,155 @@ def test_leaving_prolongs_nothing(client: DynamoDBClient, clock: Clock) -> None:
 
 def test_a_failing_table_is_not_taken_for_a_lost_lease(client: DynamoDBClient, clock: Clock) -> None:
     mine = lease(FailingClient(client, refused("ThrottlingException")), "a")
-    for call in (mine.acquire, mine.renew, mine.leave, mine.release):
+    offer = partial(mine.offer, OFFER)
+    for call in (mine.acquire, mine.renew, mine.leave, mine.release, offer, mine.take_back):
         with pytest.raises(Exception, match="ThrottlingException"):
             call()
 
 
+@pytest.mark.parametrize("stopped", [("monotonic",), ("monotonic", "boot"), ("day",)])
+def test_a_holder_that_was_frozen_past_its_lease_owns_nothing_whatever_clock_stood_still(
+    client: DynamoDBClient, clock: Clock, stopped: tuple[str, ...]
+) -> None:
+    mine = lease(client, "a")
+    mine.acquire()
+    clock.now += SECONDS + 1
+    for name in stopped:
+        clock.stopped[name] = SECONDS + 1
+    assert not mine.valid()
+
+
+def offered(client: DynamoDBClient) -> tuple[Lease, Lease]:
+    incumbent, successor = lease(client, "a"), lease(client, "b")
+    incumbent.acquire()
+    incumbent.leave()
+    successor.acquire()
+    incumbent.offer(OFFER)
+    return incumbent, successor
+
+
+def test_what_is_offered_is_taken_by_the_successor_at_once_and_leaves_no_trace(
+    client: DynamoDBClient, clock: Clock
+) -> None:
+    incumbent, successor = offered(client)
+    assert not incumbent.valid()
+    assert not successor.valid()
+    assert lease(client, "c").acquire() is Taken.BUSY
+    assert successor.acquire() is Taken.OFFERED
+    view = successor.view()
+    assert view.offer == OFFER
+    successor.take("a")
+    assert successor.valid()
+    with pytest.raises(LeaseLost):
+        incumbent.take_back()
+    with pytest.raises(LeaseLost):
+        incumbent.renew()
+    assert not incumbent.valid()
+    item = client.get_item(TableName=CONTROL_TABLE, Key=KEY)["Item"]
+    assert set(item) == {"pk", "sk", "state", "epoch", "queue_url", "owner", "until"}
+
+
+def test_what_is_taken_back_can_not_be_taken_any_more(client: DynamoDBClient, clock: Clock) -> None:
+    incumbent, successor = offered(client)
+    incumbent.take_back()
+    assert incumbent.valid()
+    with pytest.raises(LeaseLost):
+        successor.take("a")
+    with pytest.raises(LeaseLost):
+        successor.rebound(1, "a")
+    assert not successor.valid()
+    assert successor.acquire() is Taken.NEXT, "it may ask again"
+
+
+def test_only_the_successor_that_was_named_takes_an_offer(client: DynamoDBClient, clock: Clock) -> None:
+    offered(client)
+    with pytest.raises(LeaseLost):
+        lease(client, "c").take("a")
+
+
+def test_each_side_sees_how_far_the_other_is(client: DynamoDBClient, clock: Clock) -> None:
+    incumbent, successor = offered(client)
+    seen = successor.rebound(0, "a").offer
+    assert seen is not None
+    assert (seen.unbound, seen.rebound) == (0, 0)
+    seen = incumbent.unbound(2).offer
+    assert seen is not None
+    assert (seen.unbound, seen.rebound) == (2, 0)
+    seen = successor.rebound(1, "a").offer
+    assert seen is not None
+    assert (seen.unbound, seen.rebound) == (2, 1)
+
+
+def test_prolonging_what_is_offered_does_not_make_it_ours(client: DynamoDBClient, clock: Clock) -> None:
+    incumbent, successor = offered(client)
+    clock.now += SECONDS - 1
+    incumbent.renew()
+    clock.now += SECONDS - 1
+    assert not incumbent.valid()
+    assert lease(client, "c").acquire() is Taken.BUSY
+    successor.take("a")
+    assert successor.valid()
+
+
+def test_an_offer_that_failed_half_way_gives_the_lease_away_all_the_same(
+    client: DynamoDBClient, clock: Clock
+) -> None:
+    mine = lease(client, "a")
+    mine.acquire()
+    mine._client = FailingClient(client, refused("InternalServerError"))  # type: ignore[assignment]
+    with pytest.raises(Exception, match="InternalServerError"):
+        mine.offer(OFFER)
+    assert not mine.valid(), "it may have been written"
+
+
+def test_after_an_incumbent_that_died_the_offer_is_still_taken(client: DynamoDBClient, clock: Clock) -> None:
+    _, successor = offered(client)
+    clock.now += SECONDS + 1
+    assert successor.acquire() is Taken.HELD
+
+
+def test_an_offer_of_an_owner_before_this_one_counts_for_nothing(
+    client: DynamoDBClient, clock: Clock
+) -> None:
+    """A release before offers were made doesn't remove them when it takes the lease."""
+    offered(client)
+    client.update_item(
+        TableName=CONTROL_TABLE,
+        Key=KEY,
+        UpdateExpression="SET #owner = :old REMOVE successor, leaving",
+        ExpressionAttributeNames={"#owner": "owner"},
+        ExpressionAttributeValues={":old": {"S": "old"}},
+    )
+    assert lease(client, "b").view().offer is None
+
+
+def test_a_second_invocation_of_one_event_leaves_the_slot_to_the_first(
+    client: DynamoDBClient, clock: Clock
+) -> None:
+    first, second = lease(client, "1-1-0/0/request/a"), lease(client, "1-1-0/0/request/b")
+    first.acquire()
+    assert second.acquire() is Taken.TWIN
+    assert lease(client, "1-1-0/1/request/a").acquire() is Taken.BUSY
+
+
+def test_a_second_invocation_leaves_it_to_the_first_that_waits(client: DynamoDBClient, clock: Clock) -> None:
+    incumbent = lease(client, "1-1-0/0/request/a")
+    first, second = lease(client, "1-1-0/1/request/a"), lease(client, "1-1-0/1/request/b")
+    incumbent.acquire()
+    incumbent.leave()
+    assert first.acquire() is Taken.NEXT
+    assert second.acquire() is Taken.TWIN
+
+
 _STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["acquire", "acquire", "renew", "leave", "release", "wait"]),
+        st.sampled_from(
+            ["acquire", "acquire", "renew", "leave", "release", "wait", "offer", "take", "take_back"]
+        ),
         st.integers(0, 2),
         st.sampled_from([0.0, 9.0, 29.0, 31.0]),
     ),
-    max_size=14,
+    max_size=20,
 )
 
 
@@ -310,11 +464,14 @@ def test_no_two_are_ever_owners_at_the_same_time(
         clock = Clock()
         patch.setattr(lease_module, "time", clock)
         leases = [lease(client, name) for name in "abc"]
+        arguments: dict[str, tuple[Any, ...]] = {"offer": (OFFER,)}
         for name, index, seconds in steps:
             clock.now += seconds
             if name != "wait":
+                owner = leases[index].view().owner
+                arguments["take"] = (owner or "nobody",)
                 try:
-                    getattr(leases[index], name)()
+                    getattr(leases[index], name)(*arguments.get(name, ()))
                 except LeaseLost:
                     assert not leases[index].valid()
             assert sum(entry.valid() for entry in leases) <= 1

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from lambdas.connector.lease import LeaseLost, SlotView, Taken
+from lambdas.connector.lease import LeaseLost, Taken
 from lambdas.connector.serve import Connector, Parts, State
+from lambdas.connector.slot_view import SlotView
 from lambdas.connector.timing import Timing
 from lambdas.connector.token import TokenClosed
 from lambdas.shared.errors import ConnectorError, ThingworxCallFailed, ThingworxRefused

@@ -77,6 +77,7 @@ def test_two_inputs_are_required() -> None:
         ("fetch_concurrency", FetcherSettings.fetch_concurrency),
         ("unregistered", RouterSettings.unregistered),
         ("registry_cache_seconds", RouterSettings.registry_cache_seconds),
+        ("max_writes_per_second", ConnectorSettings.max_writes_per_second),
         ("delivery_concurrency", ConnectorSettings.delivery_concurrency),
         ("log_level", ConnectorSettings.log_level),
         ("delivery", ConnectorSettings.delivery),
@@ -88,7 +89,7 @@ def test_the_module_and_the_functions_have_the_same_defaults(variable: str, sett
 
 
 @pytest.mark.parametrize(
-    "field", ["beat_seconds", "lease_seconds", "visibility_seconds", "thing_retry_seconds"]
+    "field", ["beat_seconds", "lease_seconds", "visibility_seconds", "thing_retry_seconds", "stall_seconds"]
 )
 def test_connector_timings_are_the_connectors_own_defaults(field: str) -> None:
     found = re.search(rf"{field} = (\d+)", defaults()["connector_timings"] or "")

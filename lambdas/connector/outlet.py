@@ -1,0 +1,83 @@
+"""The one way by which values leave a connector: paced, and shut while the lease is offered."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from lambdas.connector.stop import Stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lambdas.connector.budget import WriteBudget
+    from lambdas.connector.stop import Stop
+    from lambdas.thingworx.infotable import ValueRow
+    from lambdas.thingworx.transport import Pushes, PushResult
+
+__all__ = ["Outlet"]
+
+#: How soon a push that waits goes on once the outlet is open again.
+_LOOK_SECONDS = 0.05
+
+
+class Outlet:
+    """Pushes for everybody in a connector that has something to push.
+
+    Args:
+        transport: way to the platform.
+        budget: what may be written a second.
+        owns: whether this connector owns its slot; asked right before each push.
+        stop: ends the waiting.
+    """
+
+    def __init__(self, transport: Pushes, budget: WriteBudget, owns: Callable[[], bool], stop: Stop) -> None:
+        self._transport = transport
+        self._budget = budget
+        self._owns = owns
+        self._stop = stop
+        self._under_way = 0
+        self._open = asyncio.Event()
+        self._open.set()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self.pushes = 0
+
+    async def push(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
+        """See `Transport.push`.
+
+        Raises:
+            Stopped: the connector gives up, or doesn't own the slot any more.
+        """
+        await self._budget.take(len(rows))
+        while not self._open.is_set():
+            await self._stop.pause(_LOOK_SECONDS)
+        if not self._owns():
+            raise Stopped
+        self.pushes += 1
+        self._under_way += 1
+        self._quiet.clear()
+        try:
+            return await self._transport.push(thing, rows)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._quiet.set()
+
+    async def shut(self, seconds: float) -> bool:
+        """Let nothing begin until `reopen`, and wait at most `seconds` for what is under way.
+
+        Returns:
+            Whether nothing is under way.
+        """
+        self._open.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._quiet.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def reopen(self) -> None:
+        """Let pushes begin again."""
+        self._open.set()
