@@ -28,11 +28,13 @@ class Entry(NamedTuple):
         reading: what the parcel, or the held store, says.
         rows: one a value, in the order of the values.
         replayed: it comes from the held store, so it was counted as taken before.
+        late: one of its values is older than what had been delivered of its property.
     """
 
     reading: Reading
     rows: list[ValueRow]
     replayed: bool = False
+    late: bool = False
 
 
 def entries_of(parcel: Parcel) -> list[Entry]:
@@ -91,7 +93,7 @@ def held(
     only: Mapping[str, Any] | None = None,
 ) -> HeldReading:
     """A reading, or `only` some of its values, as the held store keeps it: with the shape it came with."""
-    reading, rows, _ = entry
+    reading, rows = entry.reading, entry.rows
     values = reading.values if only is None else only
     shape = _shape(reading.values, rows)
     return HeldReading(

@@ -1,0 +1,87 @@
+"""Readings by their times: late ones are history, and two values never share a millisecond."""
+
+from __future__ import annotations
+
+import asyncio
+
+from lambdas.shared.errors import ThingworxCallFailed, ThingworxUnavailable
+from lambdas.thingworx.transport import PushResult, RefusedRow
+from tests.unit.connector.fakes import reading, until
+from tests.unit.connector.test_deliver import Bench, failing
+
+
+def pushed(bench: Bench) -> list[tuple[int, float]]:
+    return [(row.time, row.value) for _, rows in bench.transport.accepted for row in rows]
+
+
+def test_a_late_reading_is_delivered_with_its_own_time_and_counted_apart() -> None:
+    bench = Bench()
+
+    async def scenario() -> None:
+        for at in (10, 20, 15, 30):
+            await bench.settle(reading("pump", at))
+
+    asyncio.run(scenario())
+    assert [at for at, _ in pushed(bench)] == [10, 20, 15, 30]
+    assert (bench.counters["delivered"], bench.counters["late"]) == (3, 1)
+    bench.check_sum()
+
+
+def test_two_values_of_one_millisecond_are_both_stored_in_their_order() -> None:
+    bench = Bench()
+
+    async def scenario() -> None:
+        await bench.settle(reading("pump", 10, "a", temp=1.0), reading("pump", 10, "b", temp=2.0))
+        await bench.settle(reading("pump", 10, "c", temp=3.0), reading("pump", 11, "d", temp=4.0))
+
+    asyncio.run(scenario())
+    assert pushed(bench) == [(10, 1.0), (11, 2.0), (12, 3.0), (13, 4.0)]
+    assert bench.counters["times_shifted"] == 3
+    assert bench.counters["late"] == 0
+
+
+def test_trying_again_moves_no_time() -> None:
+    bench = Bench(failing(5, lambda: ThingworxUnavailable("503")))
+    asyncio.run(bench.settle(reading("pump", 10, "a", temp=1.0), reading("pump", 10, "b", temp=2.0)))
+    assert {tuple(row.time for row in rows) for _, rows in bench.transport.tried} == {(10, 11)}
+    assert bench.counters["times_shifted"] == 1
+
+
+def test_a_refused_value_makes_no_later_one_late() -> None:
+    bench = Bench()
+    bench.transport.result = lambda rows: PushResult(
+        refused=tuple(RefusedRow(row, "row_refused", "") for row in rows if row.time == 20)
+    )
+
+    async def scenario() -> None:
+        await bench.settle(reading("pump", 20))
+        await bench.settle(reading("pump", 15))
+
+    asyncio.run(scenario())
+    assert (bench.counters["held_rejected"], bench.counters["delivered"], bench.counters["late"]) == (1, 1, 0)
+    bench.check_sum()
+
+
+def test_parked_readings_catch_up_with_their_own_times_and_are_not_late() -> None:
+    bench = Bench(failing(1, lambda: ThingworxCallFailed(403, "no")))
+
+    async def scenario() -> None:
+        async with bench.catching_up():
+            await bench.settle(*(reading("pump", at) for at in (10, 20, 30)))
+            await until(lambda: bench.counters["replayed_delivered"] == 3)
+
+    asyncio.run(scenario())
+    assert [at for at, _ in pushed(bench)] == [10, 20, 30]
+    assert bench.counters["replayed_late"] == bench.counters["late"] == 0
+
+
+def test_a_replay_of_what_was_overtaken_is_late() -> None:
+    bench = Bench()
+
+    async def scenario() -> None:
+        await bench.settle(reading("pump", 20))
+        await bench.replay(reading("pump", 10))
+
+    asyncio.run(scenario())
+    assert bench.counters["replayed_late"] == 1
+    bench.check_sum()
