@@ -118,8 +118,6 @@ class Presence:
             thing = self._known(name)
             if not thing.assigned:
                 thing.assigned = True
-                if thing.record != Record(name):
-                    self._changed.add(name)
                 self._settle(thing, now)
 
     def take(self, changes: Iterable[PresenceChange], now: int) -> None:
@@ -231,12 +229,12 @@ class Presence:
         Args:
             last: nothing follows: then also what is worth storing only once.
         """
-        names = {name for name in self._changed if name in self._things and self._things[name].assigned}
+        names = self._changed & self._things.keys()
         if last and self._silence:
             names |= {
                 name
                 for name, thing in self._things.items()
-                if thing.assigned and thing.saved_heard not in (None, thing.record.heard)
+                if thing.saved_heard not in (None, thing.record.heard)
             }
         records = [self._things[name].record for name in sorted(names)]
         for record in records:

@@ -107,6 +107,8 @@ class PresentThings:
         finally:
             for task in self._telling:
                 task.cancel()
+            if self._telling:
+                await asyncio.wait(self._telling)
             try:
                 await self.saved(last=True)
             except Exception as error:  # noqa: BLE001 - whatever it was: a successor asks the broker

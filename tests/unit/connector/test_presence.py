@@ -406,7 +406,9 @@ def test_an_event_of_a_thing_of_another_slot_binds_nothing() -> None:
     slot = Slot()
     slot.take(came(1, thing="stranger"))
     assert slot.bound == set()
-    assert slot.presence.changed() == ([], [])
+    assert [record.thing for record in slot.presence.changed()[0]] == ["stranger"]
+    slot.presence.assign(NAMES, slot.now)
+    assert slot.presence.changed() == ([], ["stranger"])
 
 
 def test_an_event_that_came_before_the_assignment_binds_with_it() -> None:
