@@ -146,7 +146,7 @@ class HeldOfNewThings:
             logger.error("held readings could not be sent", thing=thing, reason=str(error))
             return None
         if replayed.cause:
-            logger.error("held readings could not be sent", thing=thing, reason=replayed.cause)
+            logger.warning("held readings could not be sent", thing=thing, reason=replayed.cause)
             return _Turn(replayed.counters, None, left=True)
         return _Turn(replayed.counters, page.items[-1].sk if page.more else None, left=False)
 

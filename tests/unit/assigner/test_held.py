@@ -1,0 +1,175 @@
+"""Held readings of Things that become known: sent before they are published, stragglers after."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+
+from lambdas.assigner.held import HeldOfNewThings
+from lambdas.assigner.stragglers import Stragglers
+from lambdas.shared.destination import Destination
+from lambdas.shared.held_items import HeldItems
+from lambdas.shared.held_store import HeldReading, HeldStore
+from lambdas.shared.parcel import decode
+from lambdas.shared.replay import Replayer
+from lambdas.shared.send import Sender
+from lambdas.shared.shape import Property
+from tests.aws_mock import CONTROL_TABLE, HELD_TABLE, aws, create_control_table, create_held_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SHAPE = {"temp": Property("NUMBER", "Temp")}
+
+
+class World:
+    """Tables and one slot's queue."""
+
+    def __init__(self) -> None:
+        create_control_table()
+        self.dynamodb = create_held_table()
+        self.sqs = boto3.client("sqs")
+        self.url = self.sqs.create_queue(
+            QueueName="slot-1.fifo", Attributes={"FifoQueue": "true", "ContentBasedDeduplication": "true"}
+        )["QueueUrl"]
+        self.stragglers = Stragglers(CONTROL_TABLE, self.dynamodb)
+        self.items = HeldItems(HELD_TABLE, self.dynamodb, threads=1)
+        self.store = HeldStore(
+            HELD_TABLE, self.dynamodb, days=14, per_thing_per_day=10**6, per_day=10**9, threads=1
+        )
+        self.slept: list[float] = []
+        self.during_sleep: Callable[[], None] = lambda: None
+
+    def run(self, name: str = "run-1", clock: Callable[[], float] = lambda: 0.0) -> HeldOfNewThings:
+        """What one run has."""
+
+        def sleep(seconds: float) -> None:
+            self.slept.append(seconds)
+            self.during_sleep()
+
+        replayer = Replayer(self.items, self.store, Sender(self.sqs), name)
+        return HeldOfNewThings(self.items, self.store, replayer, self.stragglers, clock=clock, sleep=sleep)
+
+    def hold(self, thing: str, *times: int) -> None:
+        """As the router does while the Thing is unknown."""
+        self.store.hold(
+            [
+                HeldReading("unrouted", thing, at, f"0:{at}:0", "unknown_thing", "", "t", b'{"temp": 1}')
+                for at in times
+            ]
+        )
+
+    def destinations(self, *things: str) -> dict[str, Destination]:
+        """All of them in slot 1."""
+        return dict.fromkeys(things, Destination("1", self.url, 8, "s", SHAPE))
+
+    def sent(self) -> list[tuple[str, int]]:
+        """Thing and time of the readings in the queue, which are taken out of it."""
+        found: list[tuple[str, int]] = []
+        while messages := self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                found += [(entry.thing, entry.time) for entry in decode(message["Body"]).readings]
+                self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
+        return found
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lambdas.assigner.held._THREADS", 1)  # the store in memory isn't thread-safe
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with aws():
+        yield World()
+
+
+def test_what_is_held_of_new_things_is_sent_in_time_order_and_of_others_it_stays(world: World) -> None:
+    world.hold("pump", 3, 1, 2)
+    world.hold("stranger", 1)
+    run = world.run()
+    assert run.before(world.destinations("pump", "fan")) == set()
+    assert world.sent() == [("pump", 1), ("pump", 2), ("pump", 3)]
+    assert list(world.items.keys()) == [("unrouted", "stranger")]
+    assert run.counters == {"replay_sent": 3}
+
+
+def test_stragglers_held_while_a_thing_is_published_follow(world: World) -> None:
+    world.hold("pump", 1)
+    run = world.run()
+    run.before(world.destinations("pump"))
+    world.hold("pump", 2)
+    world.during_sleep = lambda: world.hold("pump", 3)
+    run.after(world.destinations("pump"))
+    assert world.sent() == [("pump", 1), ("pump", 2), ("pump", 3)]
+    assert world.slept
+
+
+def test_a_run_without_active_new_things_waits_for_nothing(world: World) -> None:
+    run = world.run()
+    run.before(world.destinations("pump"))
+    run.after(world.destinations("pump"))
+    assert not world.slept
+    assert not run.counters
+
+
+def test_stragglers_are_looked_for_by_later_runs_until_no_router_can_have_held_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the first run died before it came to them."""
+    world.hold("pump", 1)
+    world.run().before(world.destinations("pump"))
+    world.hold("pump", 2)
+    assert world.run("run-2").before({}) == set()
+    world.run("run-2").after(world.destinations("pump"))
+    assert world.sent() == [("pump", 1), ("pump", 2)]
+    assert world.stragglers.since(), "too fresh to be forgotten"
+    monkeypatch.setattr("lambdas.assigner.held._STRAGGLER_MILLISECONDS", -1)
+    world.run("run-3").after(world.destinations("pump"))
+    assert not world.stragglers.since()
+
+
+def test_a_straggler_that_is_known_no_more_is_forgotten(world: World) -> None:
+    world.stragglers.add(["gone"])
+    world.run().after({})
+    assert not world.stragglers.since()
+
+
+def test_a_thing_with_a_large_backlog_starves_no_other_and_is_not_overtaken(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lambdas.assigner.held._PAGE", 10)
+    monkeypatch.setattr("lambdas.assigner.held._BEFORE_SECONDS", 40.0)
+    world.hold("large", *range(1000))
+    for thing in ("small", "tiny"):
+        world.hold(thing, *range(15))
+    ticks = itertools.count()
+    run = world.run(clock=lambda: float(next(ticks)))
+    assert run.before(world.destinations("large", "small", "tiny")) == {"large"}
+    sent = world.sent()
+    assert [at for thing, at in sent if thing == "large"] == list(range(len(sent) - 30))
+    assert {thing for thing, _ in sent} == {"large", "small", "tiny"}
+
+    run = world.run("run-2")
+    assert run.before(world.destinations("large")) == set()
+    assert [at for _, at in world.sent()] == list(range(len(sent) - 30, 1000))
+
+
+def test_one_things_trouble_keeps_no_other_from_being_known(world: World) -> None:
+    world.hold("pump", 1)
+    world.hold("fan", 1)
+    destinations = world.destinations("fan", "pump")
+    destinations["fan"] = destinations["fan"]._replace(shape={"temp": None})  # type: ignore[dict-item]
+    assert world.run().before(destinations) == set()
+    assert world.sent() == [("pump", 1)]
+
+
+def test_a_thing_whose_queue_takes_nothing_is_not_published(world: World) -> None:
+    world.hold("pump", 1)
+    destinations = world.destinations("pump")
+    destinations["pump"] = destinations["pump"]._replace(queue_url=f"{world.url}-gone")
+    assert world.run().before(destinations) == {"pump"}
+    assert list(world.items.keys()) == [("unrouted", "pump")]
