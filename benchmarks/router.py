@@ -33,6 +33,7 @@ from botocore.awsrequest import AWSResponse
 from lambdas.router.router import Router
 from lambdas.router.routes import Routes
 from lambdas.shared.convert import convert_payload
+from lambdas.shared.own_time import OwnTimes
 from lambdas.shared.parcel import Reading, encode, lane_of
 from lambdas.shared.registry import Entry, Registry, Route, connect
 from lambdas.shared.send import Sender
@@ -40,8 +41,9 @@ from lambdas.shared.shape import Property, Shape, shape_id
 from sandbox.redis_server import valkey_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+    from lambdas.shared.client_state import ClientState, KnownClient
     from lambdas.shared.held_store import HeldReading
 
 SHAPE: Shape = {
@@ -122,6 +124,18 @@ class NothingHeld:
         return {}
 
 
+class NothingNoted:
+    """No client of the benchmark speaks for another Thing, and none connects."""
+
+    def read(self, names: Collection[str]) -> dict[str, KnownClient]:
+        """Refuse to be asked."""
+        raise AssertionError(names)
+
+    def write(self, spoke: Mapping[str, Collection[str]], states: Mapping[str, ClientState]) -> None:
+        """Refuse to note anything."""
+        raise AssertionError(spoke, states)
+
+
 class Measured(NamedTuple):
     """One router's figures: CPU seconds a batch (median), calls to SQS a million readings."""
 
@@ -171,7 +185,10 @@ def _record(thing: str, number: int, dice: random.Random) -> dict[str, Any]:
 def batch_router(registry: Registry, sqs: Any, cache_seconds: float) -> Callable[[dict[str, Any]], None]:
     """The product's router; 0 cache seconds look every Thing of every batch up."""
     routes = Routes(registry, cache_seconds)
-    router = Router(routes, Sender(sqs), NothingHeld(), hold_unregistered=True)
+    own_times = OwnTimes({}, 60)
+    router = Router(
+        routes, Sender(sqs), NothingHeld(), NothingNoted(), own_times=own_times, hold_unregistered=True
+    )
 
     def route(event: dict[str, Any]) -> None:
         outcome = router.route(event["Records"], lambda: 60.0)

@@ -82,9 +82,11 @@ locals {
       concurrency = null
       vpc         = local.registry_vpc
       environment = merge(local.redis_environment, local.held_environment, {
-        CONTROL_TABLE          = aws_dynamodb_table.control.name
-        UNREGISTERED           = var.unregistered
-        REGISTRY_CACHE_SECONDS = var.registry_cache_seconds
+        CONTROL_TABLE           = aws_dynamodb_table.control.name
+        UNREGISTERED            = var.unregistered
+        REGISTRY_CACHE_SECONDS  = var.registry_cache_seconds
+        TELEMETRY_TIME_PATHS    = jsonencode(local.telemetry_time_paths)
+        MAX_CLOCK_AHEAD_SECONDS = var.max_clock_ahead_seconds
       })
     }
     connector = {

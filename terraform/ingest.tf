@@ -1,6 +1,12 @@
 locals {
   telemetry_topics = { for topic in var.telemetry_topics : topic.filter => topic.thing }
 
+  # Jsonencoded as a setting of the router: it sees topics, not rules.
+  telemetry_time_paths = { for topic in var.telemetry_topics : topic.filter => topic.time_path if topic.time_path != null }
+
+  # Only then does anyone ask who is connected.
+  takes_presence = var.delivery == "alwayson" && var.bind == "presence"
+
   telemetry_levels = { for filter in keys(local.telemetry_topics) : filter => [for level in split("/", filter) : level if level != "#"] }
 
   # Two filters match a common topic when their levels agree as far as both go, and the shorter one ends in #.
@@ -69,6 +75,35 @@ resource "aws_iot_topic_rule" "telemetry" {
       error_message = "These filters match a common topic, whose messages would be delivered twice: ${join("; ", local.overlapping_filters)}. Narrow one of each pair."
     }
   }
+}
+
+# Who connects and disconnects, with the client id as partition key: a client's events stay in order. The
+# filter takes client ids with slashes too.
+resource "aws_iot_topic_rule" "presence" {
+  count = local.takes_presence ? 1 : 0
+
+  name        = "${local.rule_prefix}_presence"
+  description = "Lifecycle events of MQTT clients"
+  enabled     = true
+  sql_version = "2016-03-23"
+  sql         = "SELECT * FROM '$aws/events/presence/#'"
+  tags        = local.tags
+
+  kinesis {
+    role_arn      = aws_iam_role.rules.arn
+    stream_name   = aws_kinesis_stream.ingest.name
+    partition_key = "$${clientId}"
+  }
+
+  error_action {
+    sqs {
+      role_arn   = aws_iam_role.rules.arn
+      queue_url  = aws_sqs_queue.ingest_errors.url
+      use_base64 = false
+    }
+  }
+
+  depends_on = [aws_iam_role_policy.rules, aws_lambda_invocation.close]
 }
 
 # Nothing is given up by a number of retries: what can't be passed on waits in the stream, and goes

@@ -298,10 +298,11 @@ variable "force_destroy" {
 # Ingest
 
 variable "telemetry_topics" {
-  description = "MQTT topic filters that carry telemetry, and the SQL that names the Thing: clientid() or topic(n), the n-th level of the topic."
+  description = "MQTT topic filters that carry telemetry, and the SQL that names the Thing: clientid() or topic(n), the n-th level of the topic. time_path is the place of the time in the payload, as keys with dots between them, where devices tell it themselves: seconds or milliseconds since 1970, or ISO 8601 text."
   type = list(object({
-    filter = string
-    thing  = optional(string, "clientid()")
+    filter    = string
+    thing     = optional(string, "clientid()")
+    time_path = optional(string)
   }))
   default  = [{ filter = "/sample/topic" }]
   nullable = false
@@ -321,6 +322,22 @@ variable "telemetry_topics" {
   validation {
     condition     = length(distinct(var.telemetry_topics[*].filter)) == length(var.telemetry_topics)
     error_message = "Name each filter once: a second rule on the same topic would deliver each message twice."
+  }
+  validation {
+    condition     = alltrue([for topic in var.telemetry_topics : topic.time_path == null || can(regex("^[^.]+(\\.[^.]+)*$", topic.time_path))])
+    error_message = "Write time_path as the keys that lead to the time in the payload, with dots between them: ts, or header.time."
+  }
+}
+
+variable "max_clock_ahead_seconds" {
+  description = "How far ahead of AWS IoT's clock a device's own time may be (time_path of telemetry_topics); a reading further ahead gets AWS IoT's time, since a value from the future keeps later ones from becoming current."
+  type        = number
+  default     = 60
+  nullable    = false
+
+  validation {
+    condition     = var.max_clock_ahead_seconds >= 0 && var.max_clock_ahead_seconds <= 86400 && floor(var.max_clock_ahead_seconds) == var.max_clock_ahead_seconds
+    error_message = "Allow 0 to 86400 whole seconds."
   }
 }
 

@@ -15,14 +15,29 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Presence", "RejectedRecord", "Telemetry", "read_record", "rejected_record"]
+__all__ = [
+    "BAD_PRESENCE",
+    "NO_CLIENT",
+    "OtherEvent",
+    "Presence",
+    "RejectedRecord",
+    "Telemetry",
+    "read_record",
+    "rejected_record",
+]
+
+#: Reason of a record that is a lifecycle event but lacks what one has.
+BAD_PRESENCE = "bad_presence"
+
 
 #: What AWS IoT's clientid() and so the Thing is for messages published over HTTPS.
-_NO_CLIENT = "n/a"
+NO_CLIENT = "n/a"
 #: Longer than any client id (128 bytes) or topic (256 bytes): such a name comes from no device.
 _NAME_CHARACTERS = 256
 #: The last millisecond that 13 digits can write, in the year 2286.
 _LAST_TIME = 9_999_999_999_999
+_LAST_VERSION = 2**53
+_PRESENCE = {"connected": True, "disconnected": False}
 
 
 class Telemetry(NamedTuple):
@@ -56,10 +71,28 @@ class Presence(NamedTuple):
     """A client connected or disconnected.
 
     Attributes:
-        event: the event as AWS IoT publishes it.
+        client: MQTT client id, never empty.
+        connected: false when it disconnected.
+        time: the event's `timestamp`, milliseconds since 1970, UTC.
+        version: the event's `versionNumber`.
+        id: as a reading's.
     """
 
-    event: Mapping[str, Any]
+    client: str
+    connected: bool
+    time: int
+    version: int
+    id: str
+
+
+class OtherEvent(NamedTuple):
+    """A lifecycle event that changes nobody's presence, for example of a client that could not connect.
+
+    Attributes:
+        type: its `eventType`.
+    """
+
+    type: str
 
 
 class RejectedRecord(NamedTuple):
@@ -70,7 +103,7 @@ class RejectedRecord(NamedTuple):
         thing: empty when there is none.
         time: the broker's, else that of its arrival in the stream; milliseconds since 1970, UTC.
         topic: empty when unknown.
-        reason: `no_thing`, `bad_envelope` or `internal`.
+        reason: `no_thing`, `bad_envelope`, `bad_presence` or `internal`.
         detail: a sentence for a person.
         payload: the payload, or the whole record where it can't be told apart.
     """
@@ -88,7 +121,7 @@ class _BadEnvelope(Exception):  # noqa: N818 - never leaves this module
     """The record's data isn't what the topic rules write."""
 
 
-def read_record(record: Mapping[str, Any]) -> Telemetry | Presence | RejectedRecord:
+def read_record(record: Mapping[str, Any]) -> Telemetry | Presence | OtherEvent | RejectedRecord:
     """What a record of a Lambda Kinesis event carries.
 
     Args:
@@ -98,7 +131,9 @@ def read_record(record: Mapping[str, Any]) -> Telemetry | Presence | RejectedRec
         envelope = orjson.loads(a2b_base64(record["kinesis"]["data"]))
         if type(envelope) is dict and "d" in envelope:
             return _telemetry(record, envelope)
-        return _presence(envelope)
+        if type(envelope) is dict and "eventType" in envelope:
+            return _presence(record, envelope)
+        return rejected_record(record, "bad_envelope", "neither d nor eventType is in the record")
     except orjson.JSONDecodeError as error:
         return rejected_record(record, "bad_envelope", f"the record is not JSON: {error}")
     except (_BadEnvelope, binascii.Error) as error:
@@ -114,14 +149,25 @@ def rejected_record(record: Mapping[str, Any], reason: str, detail: str) -> Reje
     except ValueError:
         payload = str(data).encode(errors="replace")
     arrived = round(float(kinesis.get("approximateArrivalTimestamp", 0)) * 1000)
-    reading_id = f"{_shard(record)}:{kinesis['sequenceNumber']}:0"
-    return RejectedRecord(reading_id, "", arrived, "", reason, detail, payload)
+    return RejectedRecord(_id(record), "", arrived, "", reason, detail, payload)
 
 
-def _presence(envelope: Any) -> Presence:
-    if type(envelope) is not dict or "eventType" not in envelope:
-        raise _BadEnvelope("neither d nor eventType in it")
-    return Presence(envelope)
+def _presence(record: Mapping[str, Any], event: Mapping[str, Any]) -> Presence | OtherEvent | RejectedRecord:
+    kind, client = event["eventType"], event.get("clientId")
+    time, version = event.get("timestamp"), event.get("versionNumber")
+    if type(kind) is str and kind not in _PRESENCE:
+        return OtherEvent(kind)
+    if type(kind) is not str:
+        fault = "eventType must be text"
+    elif type(client) is not str or not 0 < len(client) <= _NAME_CHARACTERS:
+        fault = f"clientId must be text of 1 to {_NAME_CHARACTERS} characters"
+    elif type(time) is not int or not 0 <= time <= _LAST_TIME:
+        fault = "timestamp must be milliseconds since 1970"
+    elif type(version) is not int or not 0 <= version <= _LAST_VERSION:
+        fault = "versionNumber must be a whole number from 0"
+    else:
+        return Presence(client, _PRESENCE[kind], time, version, _id(record))
+    return rejected_record(record, BAD_PRESENCE, f"the lifecycle event can't be read: {fault}")
 
 
 def _telemetry(record: Mapping[str, Any], envelope: Mapping[str, Any]) -> Telemetry | RejectedRecord:
@@ -136,10 +182,14 @@ def _telemetry(record: Mapping[str, Any], envelope: Mapping[str, Any]) -> Teleme
     payload = a2b_base64(encoded, strict_mode=True)
     sequence = record["kinesis"]["sequenceNumber"]
     telemetry = Telemetry(thing, client, time, topic, payload, _shard(record), sequence)
-    if thing and thing != _NO_CLIENT:
+    if thing and thing != NO_CLIENT:
         return telemetry
     detail = "published without a client id (HTTPS): the topic rule must take the Thing from the topic"
     return RejectedRecord(telemetry.id, "", time, topic, "no_thing", detail, payload)
+
+
+def _id(record: Mapping[str, Any]) -> str:
+    return f"{_shard(record)}:{record['kinesis']['sequenceNumber']}:0"
 
 
 def _shard(record: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from lambdas.router.routes import Routes
 from lambdas.shared.errors import RegistryUnavailable
 from lambdas.shared.held_store import HeldStore
 from lambdas.shared.observability import count, logger
+from lambdas.shared.own_time import OwnTimes
 from lambdas.shared.send import Sender
 from lambdas.shared.settings import RouterSettings
 from lambdas.shared.wanted import WantedRuns
@@ -43,6 +44,7 @@ def service() -> _Service:
     import boto3  # noqa: PLC0415 - as redis below, slow to import and needed only by a batch
     from botocore.config import Config  # noqa: PLC0415
 
+    from lambdas.shared.clients import Clients  # noqa: PLC0415
     from lambdas.shared.registry import Registry, connect  # noqa: PLC0415
 
     settings = RouterSettings.from_env(os.environ)
@@ -61,11 +63,14 @@ def service() -> _Service:
         per_thing_per_day=settings.held_per_thing_per_day,
         per_day=settings.held_per_day,
     )
-    registry = Registry(connect(settings), settings.stack)
+    redis = connect(settings)
+    registry = Registry(redis, settings.stack)
     router = Router(
         Routes(registry, settings.registry_cache_seconds),
         Sender(boto3.client("sqs", config=config), _SLOTS_AT_ONCE),
         held,
+        Clients(redis, settings.stack),
+        own_times=OwnTimes(dict(settings.telemetry_time_paths), settings.max_clock_ahead_seconds),
         hold_unregistered=settings.unregistered == "hold",
     )
     return _Service(settings.stack, router, DiscoveryAsks(WantedRuns(settings.control_table, dynamodb)))

@@ -9,6 +9,8 @@ import orjson
 from lambdas.thingworx.base_types import ValueRefused, convert
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lambdas.shared.shape import Shape
 
 __all__ = ["Converted", "convert_payload"]
@@ -25,6 +27,7 @@ class Converted(NamedTuple):
         reason: why there are no values: `not_json`, `not_an_object`, `no_known_property`,
             `all_values_refused` or `only_nulls`; empty when there are some.
         detail: a sentence for a person about `reason`.
+        time: what stands in the payload at the path of its time; None when nothing does.
     """
 
     values: dict[str, Any]
@@ -33,14 +36,20 @@ class Converted(NamedTuple):
     unmapped: int
     reason: str
     detail: str
+    time: Any = None
 
 
-def convert_payload(payload: bytes, shape: Shape) -> Converted:
+def convert_payload(payload: bytes, shape: Shape, time_path: Sequence[str] = ()) -> Converted:
     """Values of `payload`, a JSON object with a field a property; other fields are left out.
 
     One refused value leaves the others alone. Of a field that comes twice the last counts. JSON as
     RFC 8259 has it: `NaN`, numbers beyond a double, more than 1,024 levels and bytes that aren't UTF-8
     make it no JSON.
+
+    Args:
+        payload: as published.
+        shape: of the Thing.
+        time_path: keys that lead to the time in the payload; empty when it has none.
     """
     try:
         document = orjson.loads(payload)
@@ -63,7 +72,14 @@ def convert_payload(payload: bytes, shape: Shape) -> Converted:
             except ValueRefused as refusal:
                 refused.append(f"{name}: {refusal.reason}")
     reason, detail = ("", "") if values else _why_nothing(document, refused, nulls)
-    return Converted(values, refused, nulls, unmapped, reason, detail)
+    time = _at(document, time_path) if time_path else None
+    return Converted(values, refused, nulls, unmapped, reason, detail, time)
+
+
+def _at(document: Any, path: Sequence[str]) -> Any:
+    for key in path:
+        document = document.get(key) if type(document) is dict else None
+    return document
 
 
 def _why_nothing(document: dict[str, Any], refused: list[str], nulls: int) -> tuple[str, str]:

@@ -158,6 +158,20 @@ run "every_resource_says_what_it_is_for" {
   }
 }
 
+run "presence_in_a_property" {
+  command = plan
+
+  variables {
+    presence_property        = "online"
+    presence_silence_seconds = 900
+  }
+
+  assert {
+    condition     = aws_lambda_function.this["connector"].environment[0].variables.PRESENCE_PROPERTY == "online" && aws_lambda_function.this["connector"].environment[0].variables.PRESENCE_SILENCE_SECONDS == "900"
+    error_message = "The connector reads both from its environment."
+  }
+}
+
 run "delivery_by_rest" {
   command = plan
 
@@ -182,6 +196,71 @@ run "a_stream_on_demand" {
   assert {
     condition     = one(aws_kinesis_stream.ingest.stream_mode_details).stream_mode == "ON_DEMAND"
     error_message = "Without a shard count the stream is on demand."
+  }
+}
+
+run "presence_is_taken_by_client" {
+  command = plan
+
+  assert {
+    condition     = one(aws_iot_topic_rule.presence).sql == "SELECT * FROM '$aws/events/presence/#'"
+    error_message = "Lifecycle events must come whole, of clients with slashes in their names too."
+  }
+  assert {
+    condition     = one(one(aws_iot_topic_rule.presence).kinesis).partition_key == "$${clientId}"
+    error_message = "A client's events must share a shard, or they lose their order."
+  }
+  assert {
+    condition     = one(one(one(aws_iot_topic_rule.presence).error_action).sqs).use_base64 == false
+    error_message = "What the rule can't pass on must reach the queue of ingest errors."
+  }
+  assert {
+    condition     = aws_lambda_function.this["router"].environment[0].variables.TELEMETRY_TIME_PATHS == "{}"
+    error_message = "Readings have the broker's time unless a topic says otherwise."
+  }
+}
+
+run "nobody_asks_for_presence_where_all_things_are_bound" {
+  command = plan
+
+  variables {
+    bind = "always"
+  }
+
+  assert {
+    condition     = length(aws_iot_topic_rule.presence) == 0
+    error_message = "Events that nobody uses must not be paid for."
+  }
+}
+
+run "nobody_asks_for_presence_over_rest" {
+  command = plan
+
+  variables {
+    delivery = "rest"
+  }
+
+  assert {
+    condition     = length(aws_iot_topic_rule.presence) == 0
+    error_message = "REST can't show who is connected."
+  }
+}
+
+run "the_router_learns_where_payloads_tell_their_time" {
+  command = plan
+
+  variables {
+    telemetry_topics        = [{ filter = "a/+", time_path = "header.ts" }, { filter = "b/#" }]
+    max_clock_ahead_seconds = 5
+  }
+
+  assert {
+    condition     = aws_lambda_function.this["router"].environment[0].variables.TELEMETRY_TIME_PATHS == "{\"a/+\":\"header.ts\"}"
+    error_message = "Topic filter to path, and only where there is one."
+  }
+  assert {
+    condition     = aws_lambda_function.this["router"].environment[0].variables.MAX_CLOCK_AHEAD_SECONDS == "5"
+    error_message = "The limit must reach the router."
   }
 }
 

@@ -136,6 +136,26 @@ run "the_same_filter_twice" {
   expect_failures = [var.telemetry_topics]
 }
 
+run "a_path_with_an_empty_key" {
+  command = plan
+
+  variables {
+    telemetry_topics = [{ filter = "a/b", time_path = "header..ts" }]
+  }
+
+  expect_failures = [var.telemetry_topics]
+}
+
+run "a_fraction_of_a_second_ahead" {
+  command = plan
+
+  variables {
+    max_clock_ahead_seconds = 0.5
+  }
+
+  expect_failures = [var.max_clock_ahead_seconds]
+}
+
 run "no_topic" {
   command = plan
 
@@ -468,6 +488,36 @@ run "a_scaler_without_time_to_close_the_stack" {
   }
 
   expect_failures = [var.scaler_timeout_seconds]
+}
+
+run "a_bind_that_is_neither_presence_nor_always" {
+  command = plan
+
+  variables {
+    bind = "never"
+  }
+
+  expect_failures = [var.bind]
+}
+
+run "a_silence_that_is_no_number_of_seconds" {
+  command = plan
+
+  variables {
+    presence_silence_seconds = 0.5
+  }
+
+  expect_failures = [var.presence_silence_seconds]
+}
+
+run "a_presence_property_without_a_name" {
+  command = plan
+
+  variables {
+    presence_property = " "
+  }
+
+  expect_failures = [var.presence_property]
 }
 
 run "authorities_that_are_no_secret" {

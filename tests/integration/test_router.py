@@ -12,14 +12,14 @@ import pytest
 
 from lambdas.router.handler import handle, service
 from lambdas.shared.errors import RegistryUnavailable
-from lambdas.shared.parcel import Reading, decode
+from lambdas.shared.parcel import Parcel, PresenceChange, Reading, decode
 from lambdas.shared.registry import Entry, Registry, Route, connect
 from lambdas.shared.settings import RouterSettings
 from lambdas.shared.shape import Property, Shape, shape_id
 from lambdas.shared.wanted import WantedRuns
 from sandbox.redis_server import valkey_server
 from tests.aws_mock import CONTROL_TABLE, aws, create_control_table
-from tests.unit.router.kinesis import FIRST_SEQUENCE, event, record, telemetry
+from tests.unit.router.kinesis import FIRST_SEQUENCE, NOW, event, lifecycle, record, telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,13 +69,17 @@ class Cloud:
 
     def take(self, slot: str) -> list[Reading]:
         """Take all readings out of a slot's queue."""
-        readings = []
+        return [reading for parcel in self.take_parcels(slot) for reading in parcel.readings]
+
+    def take_parcels(self, slot: str) -> list[Parcel]:
+        """Take everything out of a slot's queue."""
+        parcels = []
         url = self.queues[slot]
         while messages := self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
             for message in messages:
-                readings += decode(message["Body"]).readings
+                parcels.append(decode(message["Body"]))
                 self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-        return readings
+        return parcels
 
     def held(self) -> dict[str, dict[str, Any]]:
         """Held items by `pk`; allowances left out."""
@@ -134,7 +138,7 @@ def test_readings_go_to_their_slots_and_the_rest_is_held(
         telemetry({"temp": 30}, "pump-2", 2),
         telemetry({"temp": 1}, "stranger", 3),
         record(b"junk", 4),
-        record(b'{"eventType": "connected", "clientId": "pump-1"}', 5),
+        lifecycle("pump-1", "connected", 5),
         telemetry({"temp": 22}, "pump-1", 6),
     )
     assert failures(handle(batch, CONTEXT)) == []
@@ -154,6 +158,7 @@ def test_readings_go_to_their_slots_and_the_rest_is_held(
     assert metrics(capsys.readouterr().out) == {
         "readings_in": 6,
         "presence_in": 1,
+        "presence_routed": 1,
         "routed": 4,
         "held_unrouted": 1,
         "held_rejected": 1,
@@ -291,3 +296,70 @@ def test_a_newly_published_thing_is_routed_by_the_next_batch(cloud: Cloud) -> No
     handle(event(telemetry({"temp": 2}, "stranger", 1)), CONTEXT)
     assert [r.values for r in cloud.take("1")] == [{"temp": 2.0}]
     assert list(cloud.held()) == ["unrouted#stranger"]
+
+
+def test_presence_reaches_the_things_and_foreign_clients_are_remembered_for_a_day(
+    cloud: Cloud, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch = event(
+        telemetry({"temp": 1}, "pump-2", 0, c="gateway"),
+        lifecycle("pump-1", "connected", 1, versionNumber=4),
+        lifecycle("gateway", "disconnected", 2),
+        lifecycle("dashboard", "connected", 3),
+        lifecycle("dashboard", "disconnected", 4),
+        lifecycle("pump-1", versionNumber="?", number=5),
+        lifecycle("pump-1", "connect_failed", 6),
+    )
+    assert failures(handle(batch, CONTEXT)) == []
+    (first,) = cloud.take_parcels("1")
+    ids = [f"0:{FIRST_SEQUENCE + number}:0" for number in range(7)]
+    assert first.presence == (PresenceChange("pump-1", True, NOW + 1, 4, "pump-1", ids[1]),)  # noqa: FBT003
+    changes = [change for parcel in cloud.take_parcels("2") for change in parcel.presence]
+    assert changes == [PresenceChange("pump-2", False, NOW + 2, 0, "gateway", ids[2])]  # noqa: FBT003
+    redis = cloud.registry._client
+    assert json.loads(cast("bytes", redis.get("demo:presence:dashboard"))) == {
+        "v": 1,
+        "connected": False,
+        "time": NOW + 4,
+        "version": 0,
+    }
+    assert redis.zrange("demo:gateway:gateway", 0, -1) == [b"pump-2"]
+    assert {pk: item["reason"]["S"] for pk, item in cloud.held().items()} == {"rejected#-": "bad_presence"}
+    assert metrics(capsys.readouterr().out) == {
+        "readings_in": 1,
+        "routed": 1,
+        "presence_in": 6,
+        "presence_routed": 2,
+        "presence_unknown": 2,
+        "presence_ignored": 1,
+        "presence_rejected": 1,
+        "parcels": 2,
+    }
+    handle(event(lifecycle("gateway", "connected", 7, versionNumber=1)), CONTEXT)
+    (later,) = cloud.take_parcels("2")
+    assert [(change.thing, change.connected) for change in later.presence] == [("pump-2", True)]
+
+
+def test_a_thousand_foreign_clients_hold_nothing_and_ask_for_nothing(
+    cloud: Cloud, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert failures(handle(event(*(lifecycle(f"c-{n}", number=n) for n in range(1000))), CONTEXT)) == []
+    assert cloud.held() == {}
+    assert metrics(capsys.readouterr().out) == {"presence_in": 1000, "presence_unknown": 1000}
+    assert cloud.take_parcels("1") == cloud.take_parcels("2") == []
+
+
+def test_a_reading_has_its_own_time_where_the_settings_say_so(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TELEMETRY_TIME_PATHS", '{"dt/+": "ts"}')
+    monkeypatch.setenv("MAX_CLOCK_AHEAD_SECONDS", "60")
+    batch = event(
+        telemetry({"temp": 1, "ts": "2026-01-01T11:00:00Z"}, "pump-1", 0),
+        telemetry({"temp": 2, "ts": (NOW + 3_600_000) / 1000}, "pump-1", 1),
+    )
+    assert failures(handle(batch, CONTEXT)) == []
+    assert [reading.time for reading in cloud.take("1")] == [NOW - 3_600_000, NOW + 1]
+    counters = metrics(capsys.readouterr().out)
+    assert counters["times_clamped"] == 1
+    assert "times_unreadable" not in counters

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from lambdas.shared.client_state import ClientState, KnownClient
 from lambdas.shared.errors import RegistryUnavailable
 from lambdas.shared.parcel import MAX_BYTES
 from lambdas.shared.registry import Entry, Route
 from lambdas.shared.shape import Property, Shape, shape_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from lambdas.shared.held_store import HeldReading
 
-__all__ = ["PUMP", "PUMP_ID", "FakeHeldStore", "FakeRegistry", "FakeSqs", "client_error"]
+__all__ = ["PUMP", "PUMP_ID", "FakeClients", "FakeHeldStore", "FakeRegistry", "FakeSqs", "client_error"]
 
 PUMP: Shape = {
     "temp": Property("NUMBER", "temp"),
@@ -114,6 +115,34 @@ class FakeRegistry:
         if self.down:
             raise RegistryUnavailable("can't read: ConnectionError")
         self.reads.append(what)
+
+
+class FakeClients:
+    """Remembers clients in dictionaries; `reads` and `writes` count the calls."""
+
+    def __init__(self) -> None:
+        self.things: dict[str, set[str]] = {}
+        self.states: dict[str, ClientState] = {}
+        self.down = False
+        self.full = False
+        self.reads = 0
+        self.writes = 0
+
+    def read(self, names: Collection[str]) -> dict[str, KnownClient]:
+        """What is remembered."""
+        if self.down:
+            raise RegistryUnavailable("can't read clients: ConnectionError")
+        self.reads += 1
+        return {name: KnownClient(sorted(self.things.get(name, ())), self.states.get(name)) for name in names}
+
+    def write(self, spoke: Mapping[str, Collection[str]], states: Mapping[str, ClientState]) -> None:
+        """Remember."""
+        if self.full:
+            raise RegistryUnavailable("can't note clients: OutOfMemoryError")
+        self.writes += 1
+        for client, things in spoke.items():
+            self.things.setdefault(client, set()).update(things)
+        self.states.update(states)
 
 
 class FakeHeldStore:

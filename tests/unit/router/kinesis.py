@@ -6,7 +6,7 @@ import base64
 import json
 from typing import Any
 
-__all__ = ["envelope", "event", "record", "telemetry"]
+__all__ = ["envelope", "event", "lifecycle", "record", "telemetry"]
 
 STREAM = "arn:aws:kinesis:us-east-1:000000000000:stream/iot-ingest"
 FIRST_SEQUENCE = 49_590_338_271_490_256_608_559_692_538_361_571_095_921_575_989_136_588_898
@@ -44,6 +44,21 @@ def telemetry(payload: Any, thing: str = "pump-1", number: int = 0, **changes: A
     """A record with a payload: bytes as they are, anything else as JSON."""
     raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     return record(json.dumps(envelope(raw, thing, t=NOW + number) | changes).encode(), number, key=thing)
+
+
+def lifecycle(
+    client: str = "pump-1", kind: str = "connected", number: int = 0, **changes: Any
+) -> dict[str, Any]:
+    """A record with a lifecycle event as AWS IoT publishes it."""
+    fields = {
+        "clientId": client,
+        "timestamp": NOW + number,
+        "eventType": kind,
+        "sessionIdentifier": "a4666d2a7d844ae4ac5d7b38c9cb7967",
+        "principalIdentifier": "12b58b5a4c7a",
+        "versionNumber": 0,
+    }
+    return record(json.dumps(fields | changes).encode(), number, key=client)
 
 
 def event(*records: dict[str, Any]) -> dict[str, Any]:

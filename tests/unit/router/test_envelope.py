@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambdas.router.envelope import Presence, RejectedRecord, Telemetry, read_record
-from tests.unit.router.kinesis import FIRST_SEQUENCE, NOW, envelope, record, telemetry
+from lambdas.router.envelope import OtherEvent, Presence, RejectedRecord, Telemetry, read_record
+from tests.unit.router.kinesis import FIRST_SEQUENCE, NOW, envelope, lifecycle, record, telemetry
 
 EVENTS = Path(__file__).parents[2] / "events"
 
@@ -43,8 +43,50 @@ def test_a_reading_id_holds_shard_number_sequence_number_and_index(shard: int, n
 
 
 def test_presence_events_are_told_from_telemetry() -> None:
-    body = {"clientId": "pump-1", "eventType": "connected", "versionNumber": 3, "timestamp": NOW}
-    assert read_record(record(json.dumps(body).encode())) == Presence(body)
+    connected = read_record(lifecycle("pump-1", "connected", 2, versionNumber=3))
+    assert connected == Presence(
+        "pump-1", connected=True, time=NOW + 2, version=3, id=f"0:{FIRST_SEQUENCE + 2}:0"
+    )
+    disconnected = read_record(lifecycle("pump-1", "disconnected", 4))
+    assert disconnected == Presence(
+        "pump-1", connected=False, time=NOW + 4, version=0, id=f"0:{FIRST_SEQUENCE + 4}:0"
+    )
+
+
+def test_other_lifecycle_events_change_nothing() -> None:
+    assert read_record(lifecycle("pump-1", "connect_failed", versionNumber=None)) == OtherEvent(
+        "connect_failed"
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"clientId": None},
+        {"clientId": ""},
+        {"clientId": 5},
+        {"clientId": "x" * 257},
+        {"timestamp": None},
+        {"timestamp": "now"},
+        {"timestamp": -1},
+        {"timestamp": True},
+        {"timestamp": 10**13},
+        {"versionNumber": None},
+        {"versionNumber": "1"},
+        {"versionNumber": -1},
+        {"versionNumber": 1.5},
+        {"versionNumber": 2**60},
+        {"eventType": 5},
+        {"eventType": None},
+    ],
+)
+def test_a_broken_lifecycle_event_is_rejected_with_all_its_bytes(changes: dict[str, Any]) -> None:
+    entry = lifecycle(number=3, **changes)
+    result = rejected(entry)
+    assert result.reason == "bad_presence"
+    assert json.loads(result.payload)["sessionIdentifier"]
+    assert (result.thing, result.id) == ("", f"0:{FIRST_SEQUENCE + 3}:0")
+    assert "must be" in result.detail
 
 
 def test_a_payload_can_forge_no_field() -> None:
@@ -114,7 +156,33 @@ json_values = st.recursive(
 @given(st.dictionaries(st.sampled_from(["d", "n", "c", "t", "s", "eventType"]), json_values))
 def test_no_fields_make_it_raise(fields: dict[str, Any]) -> None:
     result = read_record(record(json.dumps(fields).encode()))
-    assert isinstance(result, Presence) == ("eventType" in fields and "d" not in fields)
+    about_presence = isinstance(result, (Presence, OtherEvent)) or (
+        isinstance(result, RejectedRecord) and result.reason == "bad_presence"
+    )
+    assert about_presence == ("eventType" in fields and "d" not in fields)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"eventType": st.sampled_from(["connected", "disconnected"]) | json_values},
+        optional={
+            "clientId": st.text() | json_values,
+            "timestamp": st.integers(0, 10**14) | json_values,
+            "versionNumber": st.integers(0) | json_values,
+        },
+    )
+)
+def test_any_lifecycle_event_is_read_passed_over_or_rejected(fields: dict[str, Any]) -> None:
+    result = read_record(record(json.dumps(fields).encode()))
+    if isinstance(result, Presence):
+        assert result.client == fields["clientId"]
+        assert (result.time, result.version) == (fields["timestamp"], fields["versionNumber"])
+        assert fields["eventType"] == ("connected" if result.connected else "disconnected")
+    elif isinstance(result, OtherEvent):
+        assert result.type not in ("connected", "disconnected")
+    else:
+        assert isinstance(result, RejectedRecord)
+        assert result.reason == "bad_presence"
 
 
 @given(st.binary(), st.text(min_size=1, max_size=256).filter(lambda name: name != "n/a"))

@@ -13,29 +13,44 @@ from lambdas.router.router import Outcome, Router
 from lambdas.router.routes import Routes
 from lambdas.shared.convert import convert_payload
 from lambdas.shared.held_store import HeldStoreUnavailable
-from lambdas.shared.parcel import MAX_BYTES, Reading, decode, lane_of
+from lambdas.shared.own_time import OwnTimes
+from lambdas.shared.parcel import MAX_BYTES, Parcel, PresenceChange, Reading, decode, lane_of
 from lambdas.shared.send import Sender
-from tests.unit.router.fakes import PUMP_ID, FakeHeldStore, FakeRegistry, FakeSqs, client_error, queue_url
-from tests.unit.router.kinesis import FIRST_SEQUENCE, NOW, record, telemetry
+from tests.unit.router.fakes import (
+    PUMP_ID,
+    FakeClients,
+    FakeHeldStore,
+    FakeRegistry,
+    FakeSqs,
+    client_error,
+    queue_url,
+)
+from tests.unit.router.kinesis import FIRST_SEQUENCE, NOW, lifecycle, record, telemetry
 
 if TYPE_CHECKING:
     import random
 
     from mypy_boto3_sqs import SQSClient
 
-PRESENCE = b'{"eventType": "connected", "clientId": "pump-1"}'
-
 
 class Stack:
     """A router on fakes; Things pump-0 to pump-9 are on slots 0 and 1."""
 
-    def __init__(self, *, hold_unregistered: bool = True) -> None:
+    def __init__(self, *, hold_unregistered: bool = True, time_paths: dict[str, str] | None = None) -> None:
         self.registry = FakeRegistry({f"pump-{number}": str(number % 2) for number in range(10)})
         self.sqs = FakeSqs()
         self.held = FakeHeldStore()
         self.routes = Routes(self.registry, 60)
         sender = Sender(cast("SQSClient", self.sqs))
-        self.router = Router(self.routes, sender, self.held, hold_unregistered=hold_unregistered)
+        self.clients = FakeClients()
+        self.router = Router(
+            self.routes,
+            sender,
+            self.held,
+            self.clients,
+            own_times=OwnTimes(time_paths or {}, 60),
+            hold_unregistered=hold_unregistered,
+        )
 
     def route(self, *records: dict[str, Any], seconds_left: float = 60.0) -> Outcome:
         """Route records; check what must hold of every outcome."""
@@ -45,13 +60,16 @@ class Stack:
 
     def delivered(self) -> list[Reading]:
         """Readings in the queues, lane by lane."""
+        return [reading for parcel in self.parcels() for reading in parcel.readings]
+
+    def presence(self) -> list[PresenceChange]:
+        """Changes of presence in the queues, lane by lane."""
+        return [change for parcel in self.parcels() for change in parcel.presence]
+
+    def parcels(self) -> list[Parcel]:
+        """Parcels in the queues, lane by lane."""
         lanes = sorted({(queue, group) for queue, group, _ in self.sqs.messages})
-        return [
-            reading
-            for queue, group in lanes
-            for body in self.sqs.bodies(queue, group)
-            for reading in decode(body).readings
-        ]
+        return [decode(body) for queue, group in lanes for body in self.sqs.bodies(queue, group)]
 
 
 def assert_conserved(outcome: Outcome) -> None:
@@ -60,6 +78,8 @@ def assert_conserved(outcome: Outcome) -> None:
         return
     ways = ("routed", "held_unrouted", "held_rejected", "dropped_unregistered", "dropped_held_full")
     assert counters["readings_in"] == sum(counters[way] for way in ways)
+    kinds = ("presence_routed", "presence_unknown", "presence_ignored", "presence_rejected")
+    assert counters["presence_in"] == sum(counters[kind] for kind in kinds)
     assert all(value >= 0 for value in counters.values())
 
 
@@ -147,23 +167,15 @@ def test_the_good_values_of_a_partly_refused_reading_arrive_and_the_refused_are_
     assert values == [1, 1, 1]
 
 
-def test_presence_is_counted_apart_and_goes_nowhere(stack: Stack) -> None:
-    outcome = stack.route(record(PRESENCE))
-    assert (outcome.counters["presence_in"], outcome.counters["readings_in"]) == (1, 0)
-    assert stack.sqs.messages == []
-    assert stack.held.items == {}
-    assert stack.registry.reads == []
-
-
 def test_a_fault_of_the_code_in_one_record_is_that_records(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def faulty(payload: bytes, shape: Any) -> Any:
+    def faulty(payload: bytes, shape: Any, time_path: Any) -> Any:
         if b"13" in payload:
             raise ZeroDivisionError("thirteen")
-        return convert_payload(payload, shape)
+        return convert_payload(payload, shape, time_path)
 
-    monkeypatch.setattr("lambdas.router.router.convert_payload", faulty)
+    monkeypatch.setattr("lambdas.router.batch.convert_payload", faulty)
     outcome = stack.route(*(telemetry({"count": 12 + n}, "pump-1", n) for n in range(3)))
     assert outcome.unsettled is None
     assert [reading.values for reading in stack.delivered()] == [{"count": 12}, {"count": 14}]
@@ -178,7 +190,7 @@ def test_a_fault_of_the_code_in_one_envelope_is_that_records(
     def faulty(_record: Any) -> Any:
         raise ZeroDivisionError("thirteen")
 
-    monkeypatch.setattr("lambdas.router.router.read_record", faulty)
+    monkeypatch.setattr("lambdas.router.batch.read_record", faulty)
     outcome = stack.route(record(b"bytes"))
     (item,) = stack.held.items.values()
     assert (item.reason, item.payload) == ("internal", b"bytes")
@@ -288,6 +300,31 @@ def test_a_batch_given_again_sends_the_same_bytes_and_holds_the_same_items(stack
     assert stack.held.items == held
 
 
+def test_a_reading_has_the_time_its_payload_tells_where_that_can_be_believed() -> None:
+    stack = Stack(time_paths={"dt/+": "header.ts"})
+    own = [NOW - 3_600_000, str(NOW - 1), NOW + 3_600_000, "soon", None]
+    records = [telemetry({"count": n, "header": {"ts": ts}}, "pump-1", n) for n, ts in enumerate(own)]
+    other = telemetry({"count": 9, "header": {"ts": 1}}, "pump-1", 9, s="other/topic")
+    outcome = stack.route(*records, telemetry({"count": 5, "header": 5}, "pump-1", 5), other)
+    assert [(reading.values["count"], reading.time) for reading in stack.delivered()] == [
+        (0, NOW - 3_600_000),
+        (1, NOW - 1),
+        (2, NOW + 2),
+        (3, NOW + 3),
+        (4, NOW + 4),
+        (5, NOW + 5),
+        (9, NOW + 9),
+    ]
+    assert (outcome.counters["times_clamped"], outcome.counters["times_unreadable"]) == (1, 3)
+
+
+def test_times_of_readings_that_are_not_settled_do_not_count() -> None:
+    stack = Stack(time_paths={"#": "ts"})
+    stack.sqs.verdict = lambda queue, _entry: "InternalError" if queue == queue_url("1") else None
+    outcome = stack.route(telemetry({"count": 1}, "pump-0", 0), telemetry({"count": 1}, "pump-1", 1))
+    assert (outcome.unsettled, outcome.counters["times_unreadable"]) == (1, 1)
+
+
 def test_an_empty_batch_is_settled(stack: Stack) -> None:
     assert stack.route().unsettled is None
 
@@ -298,7 +335,7 @@ kinds = st.sampled_from([GOOD, GOOD, GOOD, PARTLY, JUNK, BROKEN, PRESENT, HUGE])
 
 def make_record(kind: str, thing: str, number: int) -> dict[str, Any]:
     if kind in (BROKEN, PRESENT):
-        return record(b"junk" if kind == BROKEN else PRESENCE, number)
+        return record(b"junk", number) if kind == BROKEN else lifecycle(thing, number=number)
     payloads: dict[str, Any] = {
         GOOD: {"count": number},
         PARTLY: {"count": number, "temp": []},
@@ -343,6 +380,14 @@ def test_through_any_failures_and_retries_every_reading_ends_somewhere_in_order_
     arrived: dict[str, list[str]] = {}
     for reading in stack.delivered():
         arrived.setdefault(reading.thing, []).append(reading.id)
+    events: dict[str, list[str]] = {}
+    for number, (kind, thing) in enumerate(drawn):
+        if kind == PRESENT and thing in known:
+            events.setdefault(thing, []).append(sequence_id(number))
+    told: dict[str, list[str]] = {}
+    for change in stack.presence():
+        told.setdefault(change.thing, []).append(change.id)
+    assert {thing: list(dict.fromkeys(ids)) for thing, ids in told.items()} == events
     # Sent twice is allowed, lost or overtaken isn't: what arrives first of each is in order and complete.
     assert {thing: list(dict.fromkeys(ids)) for thing, ids in arrived.items()} == wanted
     presence = sum(kind == PRESENT for kind, _ in drawn)

@@ -101,3 +101,19 @@ def test_every_field_is_a_value_refused_null_or_unmapped(document: dict[str, Any
         accounted = len(converted.values) + len(converted.refused) + converted.nulls + converted.unmapped
         assert accounted == len(document)
     assert bool(converted.values) != bool(converted.reason)
+
+
+@pytest.mark.parametrize(
+    ("document", "found"),
+    [
+        ({"count": 1, "header": {"ts": 5}}, 5),
+        ({"count": 1, "header": {"ts": "2026"}}, "2026"),
+        ({"count": 1, "header": {}}, None),
+        ({"count": 1, "header": 5}, None),
+        ({"count": 1}, None),
+    ],
+)
+def test_what_stands_at_the_path_of_the_time_is_told(document: dict[str, Any], found: Any) -> None:
+    shape = {"count": Property("INTEGER", "count")}
+    assert convert_payload(json.dumps(document).encode(), shape, ("header", "ts")).time == found
+    assert convert_payload(json.dumps(document).encode(), shape).time is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
@@ -10,8 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lambdas.shared.pack import Packed, Routed, pack
-from lambdas.shared.parcel import MAX_BYTES, Reading, decode, lane_of
+from lambdas.shared.parcel import MAX_BYTES, PresenceChange, Reading, decode, lane_of
 from lambdas.shared.shape import Property, Shape, shape_id
+
+if TYPE_CHECKING:
+    import random
 
 SHAPE: Shape = {"temp": Property("NUMBER", "temp"), "note": Property("STRING", "edge note")}
 SHAPE_ID = shape_id(SHAPE)
@@ -115,10 +118,55 @@ def test_nothing_is_lost_nothing_overtakes_and_the_same_batch_gives_the_same_byt
     expected: dict[tuple[str, int], list[Reading]] = {}
     for entry in batch:
         if entry.position not in faults:
-            expected.setdefault((entry.slot, entry.lane), []).append(entry.reading)
+            assert isinstance(entry.item, Reading)
+            expected.setdefault((entry.slot, entry.lane), []).append(entry.item)
     assert readings_of(packed) == expected
     for chunk in packed.chunks:
         assert f"0:{chunk.first}:0" == orjson.loads(chunk.body)["readings"][0][2]
+
+
+def change(position: int, thing: str = "pump-1", slot: str = "1") -> Routed:
+    item = PresenceChange(thing, position % 2 == 0, 1000 + position, position, thing, f"0:{position}:0")
+    return Routed(position, item, slot, lane_of(thing, 8))
+
+
+def test_presence_alone_makes_a_message_without_readings_or_shapes() -> None:
+    (chunk,) = pack([change(4), change(5)], {}).chunks
+    assert (chunk.slot, chunk.lane, chunk.first) == ("1", lane_of("pump-1", 8), 4)
+    parcel = decode(chunk.body)
+    assert (parcel.readings, parcel.shapes) == ([], {})
+    assert parcel.presence == (change(4).item, change(5).item)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.data_too_large])
+@given(entries, st.randoms(use_true_random=False))
+def test_presence_and_readings_keep_their_order_in_the_lane_whatever_their_size(
+    drawn: list[tuple[str, str, int]], dice: random.Random
+) -> None:
+    batch = [
+        change(p, thing, slot) if dice.random() < 0.5 else routed(p, thing, slot, note="x" * size)
+        for p, (thing, slot, size) in enumerate(drawn)
+    ]
+    packed = pack(batch, SHAPES)
+    assert pack(batch, SHAPES) == packed
+    assert all(len(chunk.body) <= MAX_BYTES for chunk in packed.chunks)
+    faults = {fault.position for fault in packed.unpackable}
+    for kind in (Reading, PresenceChange):
+        expected: dict[tuple[str, int], list[Any]] = {}
+        for entry in batch:
+            if isinstance(entry.item, kind) and entry.position not in faults:
+                expected.setdefault((entry.slot, entry.lane), []).append(entry.item)
+        found: dict[tuple[str, int], list[Any]] = {}
+        for chunk in packed.chunks:
+            parcel = decode(chunk.body)
+            items: Any = parcel.readings if kind is Reading else parcel.presence
+            if items:
+                found.setdefault((chunk.slot, chunk.lane), []).extend(items)
+        assert found == expected
+    for chunk in packed.chunks:
+        parcel = decode(chunk.body)
+        ids = [*(reading.id for reading in parcel.readings), *(event.id for event in parcel.presence)]
+        assert chunk.first == min(int(id_.split(":")[1]) for id_ in ids)
 
 
 def test_an_empty_batch_makes_no_message() -> None:

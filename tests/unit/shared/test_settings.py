@@ -68,6 +68,13 @@ def test_values_have_their_types() -> None:
     assert RouterSettings.from_env(REQUIRED).redis_auth_secret_arn is None
 
 
+def test_paths_of_times_come_by_topic_filter() -> None:
+    paths = '{"dt/+": "header.ts", "#": "t"}'
+    settings = RouterSettings.from_env(REQUIRED | {"TELEMETRY_TIME_PATHS": paths})
+    assert settings.telemetry_time_paths == (("dt/+", "header.ts"), ("#", "t"))
+    assert RouterSettings.from_env(REQUIRED).telemetry_time_paths == ()
+
+
 def test_all_faults_are_told_at_once_with_the_form_they_must_have() -> None:
     with pytest.raises(SettingError) as caught:
         ConnectorSettings.from_env({"STACK": "demo", "BEAT_SECONDS": "soon", "HELD_DAYS": "0"})
@@ -93,6 +100,11 @@ def test_all_faults_are_told_at_once_with_the_form_they_must_have() -> None:
         (RouterSettings, "REDIS_URL", "cache:6379"),
         (RouterSettings, "UNREGISTERED", "keep"),
         (RouterSettings, "REGISTRY_CACHE_SECONDS", "61"),
+        (RouterSettings, "TELEMETRY_TIME_PATHS", "ts"),
+        (RouterSettings, "TELEMETRY_TIME_PATHS", "[]"),
+        (RouterSettings, "TELEMETRY_TIME_PATHS", '{"a/b": 5}'),
+        (RouterSettings, "TELEMETRY_TIME_PATHS", '{"a/b": "a..b"}'),
+        (RouterSettings, "MAX_CLOCK_AHEAD_SECONDS", "-1"),
         (ConnectorSettings, "LEASE_SECONDS", "0"),
         (ConnectorSettings, "LEASE_SECONDS", "nan"),
         (ConnectorSettings, "LEASE_SECONDS", "inf"),

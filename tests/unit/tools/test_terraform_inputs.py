@@ -77,6 +77,7 @@ def test_two_inputs_are_required() -> None:
         ("fetch_concurrency", FetcherSettings.fetch_concurrency),
         ("unregistered", RouterSettings.unregistered),
         ("registry_cache_seconds", RouterSettings.registry_cache_seconds),
+        ("max_clock_ahead_seconds", RouterSettings.max_clock_ahead_seconds),
         ("max_writes_per_second", ConnectorSettings.max_writes_per_second),
         ("delivery_concurrency", ConnectorSettings.delivery_concurrency),
         ("log_level", ConnectorSettings.log_level),
