@@ -13,43 +13,50 @@ from lambdas.thingworx.infotable import ValueRow
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from lambdas.connector.push_times import PushTimes
     from lambdas.connector.writeback import Accepted
     from lambdas.thingworx.transport import PushResult
 
-__all__ = ["Echoes", "PushesBack"]
+    Push = Callable[[str, Sequence[ValueRow]], Awaitable[PushResult]]
+
+__all__ = ["Echoes", "Passes"]
 
 #: Tries of an echo while the platform is away: about a minute.
 _TRIES = 7
 
 
-class PushesBack(Protocol):
-    """A way to push back what was written."""
+class Passes(Protocol):
+    """The way out of the connector."""
 
-    async def echo(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
-        """See `AlwaysOnTransport.echo`."""
+    async def through(self, push: Push, thing: str, rows: Sequence[ValueRow]) -> PushResult:
+        """See `Outlet.through`."""
 
 
 class Echoes:
     """Pushes values back, of many Things at once; for one event loop.
 
     Args:
-        transport: pushes.
+        push: pushes back, see `AlwaysOnTransport.echo`.
         times: gives an echo its time.
         owns: whether this connector owns its slot; asked before each push.
         counters: what happened, by name.
     """
 
     def __init__(
-        self, transport: PushesBack, times: PushTimes, *, owns: Callable[[], bool], counters: Counter[str]
+        self, push: Push, times: PushTimes, *, owns: Callable[[], bool], counters: Counter[str]
     ) -> None:
-        self._transport = transport
+        self._push = push
         self._times = times
         self._owns = owns
         self._counters = counters
         self._running: set[asyncio.Task[None]] = set()
+        self._outlet: Passes | None = None
+
+    def pass_through(self, outlet: Passes) -> None:
+        """From now on push through this outlet."""
+        self._outlet = outlet
 
     def begin(self, thing: str, accepted: Sequence[Accepted]) -> None:
         """Push these values back; returns at once."""
@@ -57,7 +64,7 @@ class Echoes:
             ValueRow(edge, base_type, value, self._times.echo(thing, edge, value))
             for edge, base_type, value in accepted
         ]
-        task = asyncio.get_running_loop().create_task(self._push(thing, rows))
+        task = asyncio.get_running_loop().create_task(self._pushed_back(thing, rows))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
@@ -66,7 +73,7 @@ class Echoes:
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
 
-    async def _push(self, thing: str, rows: list[ValueRow]) -> None:
+    async def _pushed_back(self, thing: str, rows: list[ValueRow]) -> None:
         failed, reason = len(rows), "the connector ends"
         try:
             for _, pause in zip(range(_TRIES), backoff(), strict=False):
@@ -74,7 +81,7 @@ class Echoes:
                     reason = "the lease is lost"
                     return
                 try:
-                    result = await self._transport.echo(thing, rows)
+                    result = await self._passed(thing, rows)
                 except (ThingworxCallFailed, Stopped) as error:
                     reason = str(error) or reason
                     return
@@ -88,6 +95,11 @@ class Echoes:
             self._counters["echoes_failed"] += failed
             if failed:
                 logger.warning("written values not pushed back", thing=thing, values=failed, reason=reason)
+
+    async def _passed(self, thing: str, rows: list[ValueRow]) -> PushResult:
+        if self._outlet is None:
+            return await self._push(thing, rows)
+        return await self._outlet.through(self._push, thing, rows)
 
     def _pushed(self, thing: str, rows: list[ValueRow], result: PushResult) -> tuple[int, str]:
         """Count; how many the platform refused, and why."""

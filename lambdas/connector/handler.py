@@ -12,16 +12,18 @@ import time
 import uuid
 from collections import Counter
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from lambdas.connector.asked import NoRequests
 from lambdas.connector.assembly import assigned_things
 from lambdas.connector.backlog_store import BacklogStore
 from lambdas.connector.breaker_store import ControlTableBreaker
 from lambdas.connector.lease import Lease
+from lambdas.connector.push_times import PushTimes
 from lambdas.connector.serve import Connector, Parts
 from lambdas.connector.token import TaskToken, TokenClosed
 from lambdas.shared.control_table import ControlTable
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
 
+    from lambdas.connector.asked import Requests
+    from lambdas.thingworx.alwayson_transport import AlwaysOnTransport
     from lambdas.thingworx.transport import Transport
 
 __all__ = ["handle"]
@@ -69,12 +73,14 @@ def _clients() -> _Clients:
         max_pool_connections=32,
     )
     receiving = config.merge(Config(read_timeout=15))  # longer than the longest poll
+    # Its callers try again themselves: a try that nobody sees could begin after the lease is lost.
+    once = config.merge(Config(read_timeout=3, retries={"mode": "standard", "total_max_attempts": 1}))
     return _Clients(
         boto3.client("dynamodb", config=config),
         boto3.client("secretsmanager", config=config),
         boto3.client("sqs", config=receiving),
         boto3.client("stepfunctions", config=config),
-        boto3.client("iot-data", config=config, endpoint_url=_iot_data_url()),
+        boto3.client("iot-data", config=once, endpoint_url=_iot_data_url()),
     )
 
 
@@ -134,6 +140,7 @@ def _connector(event: dict[str, Any], context: LambdaContext, token: TaskToken) 
     table = ControlTable(settings.control_table, clients.dynamodb)
     counters: Counter[str] = Counter()
     transport = _transport(settings, clients, counters)
+    times = PushTimes()
     parts = Parts(
         token=token,
         lease=lease,
@@ -157,9 +164,37 @@ def _connector(event: dict[str, Any], context: LambdaContext, token: TaskToken) 
             counters=counters,
         ),
         slots=lambda: table.slots_sharing(time.time_ns() // 1_000_000),
+        times=times,
+        requests=_requests(event["slot"], transport, settings, clients, lease, times, counters),
     )
     seconds_left = context.get_remaining_time_in_millis() / 1000
     return Connector(event["slot"], settings, parts, seconds_left, counters)
+
+
+def _requests(  # noqa: PLR0917 - all of them made by `_connector`, its only caller
+    slot: str,
+    transport: Transport,
+    settings: ConnectorSettings,
+    clients: _Clients,
+    lease: Lease,
+    times: PushTimes,
+    counters: Counter[str],
+) -> Requests:
+    """What answers ThingWorx's requests, with a transport that they come over."""
+    if settings.delivery == "rest":
+        return NoRequests()
+    from lambdas.connector.requests import platform_requests  # noqa: PLC0415 - loads AlwaysOn
+
+    return platform_requests(
+        slot,
+        cast("AlwaysOnTransport", transport),
+        settings,
+        clients.dynamodb,
+        clients.iot_data,
+        owns=lease.valid,
+        times=times,
+        counters=counters,
+    )
 
 
 def _transport(settings: ConnectorSettings, clients: _Clients, counters: Counter[str]) -> Transport:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from lambdas.connector.stop import Stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from lambdas.connector.budget import WriteBudget
     from lambdas.connector.stop import Stop
     from lambdas.thingworx.infotable import ValueRow
     from lambdas.thingworx.transport import Pushes, PushResult
+
+    Push = Callable[[str, Sequence[ValueRow]], Awaitable[PushResult]]
 
 __all__ = ["Outlet"]
 
@@ -49,6 +51,10 @@ class Outlet:
         Raises:
             Stopped: the connector gives up, or doesn't own the slot any more.
         """
+        return await self.through(self._transport.push, thing, rows)
+
+    async def through(self, push: Push, thing: str, rows: Sequence[ValueRow]) -> PushResult:
+        """Push in another way, under the same rules."""
         await self._budget.take(len(rows))
         while not self._open.is_set():
             await self._stop.pause(_LOOK_SECONDS)
@@ -58,7 +64,7 @@ class Outlet:
         self._under_way += 1
         self._quiet.clear()
         try:
-            return await self._transport.push(thing, rows)
+            return await push(thing, rows)
         finally:
             self._under_way -= 1
             if not self._under_way:

@@ -5,25 +5,35 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from lambdas.connector.reads import ALL_PROPERTIES
+from lambdas.connector.echoes import Echoes
+from lambdas.connector.kept_values import KeptValues, ValuesTable
+from lambdas.connector.reads import ALL_PROPERTIES, Reads
+from lambdas.connector.shadow import Shadow
+from lambdas.connector.shapes import Shapes
+from lambdas.connector.writeback import WriteBack
+from lambdas.shared.control_table import ControlTable
 from lambdas.shared.observability import logger
 from lambdas.thingworx.alwayson.codes import Characteristic, Method, Status
 from lambdas.thingworx.alwayson.events import Reply
 from lambdas.thingworx.alwayson.model import NOTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections import Counter
+    from collections.abc import Callable, Mapping, Sequence
 
-    from lambdas.connector.echoes import Echoes
-    from lambdas.connector.kept_values import KeptValues
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_iot_data import IoTDataPlaneClient
+
+    from lambdas.connector.echoes import Passes
     from lambdas.connector.push_times import PushTimes
-    from lambdas.connector.reads import Reads
-    from lambdas.connector.writeback import WriteBack
+    from lambdas.connector.writeback import Accepted
+    from lambdas.shared.settings import ConnectorSettings
     from lambdas.thingworx.alwayson.events import Asked
     from lambdas.thingworx.alwayson.model import Value
+    from lambdas.thingworx.alwayson_transport import AlwaysOnTransport
     from lambdas.thingworx.infotable import ValueRow
 
-__all__ = ["PlatformRequests", "Values"]
+__all__ = ["PlatformRequests", "Values", "platform_requests"]
 
 
 class Values(Protocol):
@@ -82,8 +92,9 @@ class PlatformRequests:
         what = f"{request.method.name} {request.target}"
         return Reply(Status.METHOD_NOT_ALLOWED, f"{what}: the connector serves properties only")
 
-    async def begin(self) -> None:
-        """The slot is ours: take over what the predecessor left."""
+    async def begin(self, outlet: Passes) -> None:
+        """The slot is ours: push through the outlet, and take over what the predecessor left."""
+        self._echoes.pass_through(outlet)
         try:
             for thing, kept in (await self._kept.all()).items():
                 for edge, at in kept.times.items():
@@ -116,6 +127,59 @@ class PlatformRequests:
         await self._writes.settle(seconds)
         await self._echoes.rest(seconds)
         await self.leave()
+
+
+def platform_requests(
+    slot: str,
+    transport: AlwaysOnTransport,
+    settings: ConnectorSettings,
+    dynamodb: DynamoDBClient,
+    iot_data: IoTDataPlaneClient,
+    *,
+    owns: Callable[[], bool],
+    times: PushTimes,
+    counters: Counter[str],
+) -> PlatformRequests:
+    """What answers the requests that come over a transport; it answers from now on.
+
+    Args:
+        slot: slot id.
+        transport: way to ThingWorx.
+        settings: of the connector.
+        dynamodb: boto3 DynamoDB client.
+        iot_data: boto3 client of the IoT data plane.
+        owns: whether the slot is ours.
+        times: times of the pushed values.
+        counters: what happened, by name.
+    """
+    table = ControlTable(settings.control_table, dynamodb)
+    shapes = Shapes(table.thing, table.shapes)
+    shadow = Shadow(iot_data, name=settings.shadow_name, section=settings.shadow_section)
+    kept = KeptValues(ValuesTable(dynamodb, settings.control_table, slot))
+    echoes = Echoes(transport.echo, times, owns=owns, counters=counters)
+    writes = WriteBack(
+        shadow,
+        shapes,
+        owns=owns,
+        accepted=echoes.begin if settings.echo_writes == "true" else _not_echoed,
+        deadline_seconds=settings.write_deadline_ms / 1000,
+        counters=counters,
+    )
+    requests = PlatformRequests(
+        reads=Reads(transport.newest, kept, shadow, shapes),
+        writes=writes,
+        echoes=echoes,
+        values=transport,
+        kept=kept,
+        times=times,
+        owns=owns,
+    )
+    transport.handler = requests.answer
+    return requests
+
+
+def _not_echoed(_: str, __: Sequence[Accepted]) -> None:
+    """Leave it to the device to tell its new value."""
 
 
 def _written(asked: Asked) -> Mapping[str, Value] | None:

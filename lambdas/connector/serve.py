@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from lambdas.connector.asked import NoRequests
 from lambdas.connector.assigned import Binds
 from lambdas.connector.backlog import Backlog
 from lambdas.connector.budget import WriteBudget, keep_share
@@ -45,9 +46,11 @@ if TYPE_CHECKING:
 
     from mypy_boto3_sqs import SQSClient
 
+    from lambdas.connector.asked import Requests
     from lambdas.connector.assigned import AssignedThings
     from lambdas.connector.backlog import Store
     from lambdas.connector.lease import Lease
+    from lambdas.connector.push_times import PushTimes
     from lambdas.connector.slot_view import SlotView
     from lambdas.connector.token import TaskToken
     from lambdas.shared.held_store import HeldStore
@@ -92,6 +95,8 @@ class Parts(NamedTuple):
         backlog: markers and readings of parked Things.
         assigned: keeps the slot's Things bound; None where nothing is bound.
         slots: how many slots share the write budget; blocks.
+        times: gives pushed values their times.
+        requests: answers what ThingWorx asks.
     """
 
     token: TaskToken
@@ -102,6 +107,8 @@ class Parts(NamedTuple):
     backlog: Store
     assigned: AssignedThings | None = None
     slots: Callable[[], int] = lambda: 1
+    times: PushTimes | None = None
+    requests: Requests = NoRequests()
 
 
 class Connector:
@@ -266,6 +273,7 @@ class Connector:
             thing_retry_seconds=settings.thing_retry_seconds,
             counters=self._counters,
             presence=None if self._parts.assigned is None else self._parts.assigned.present,
+            times=self._parts.times,
         )
         queue = SlotQueue(self._parts.sqs, queue_url, visibility=settings.visibility_seconds, stop=self._stop)
         drain = Drain(
@@ -279,6 +287,7 @@ class Connector:
         tasks = [
             asyncio.ensure_future(self._keep_lease(watch)),
             asyncio.ensure_future(self._hand_over(drain, outlet)),
+            asyncio.ensure_future(self._parts.requests.begin(outlet)),
         ]
         if settings.max_writes_per_second:
             share = keep_share(budget, settings.max_writes_per_second, self._parts.slots)
@@ -291,7 +300,10 @@ class Connector:
         finally:
             # Also when receiving failed for good: nothing may be left at work behind the lease.
             self._enter(State.SETTLING)
-            await drain.settled(self._timing.settle, self._timing.grace)
+            await asyncio.gather(
+                drain.settled(self._timing.settle, self._timing.grace),
+                self._parts.requests.settle(self._timing.settle),
+            )
             if self._stop.reason is StopReason.SUCCESSOR_READY and not self._handed and not self._offers:
                 await self._offer()
             await _ended([*tasks, *self._keepers])
@@ -363,15 +375,19 @@ class Connector:
             raise
 
     async def _make_room(self, drain: Drain, outlet: Outlet) -> None:
+        requests = self._parts.requests
         await asyncio.sleep(self._timing.handover_at - time.monotonic())
         while not self._stop.asked and not await self._announced():
             await self._stop.wait_asked(self._timing.tick)
         while not self._stop.asked:
+            await requests.leave()  # most of it, while nobody waits for it
             await self._called.wait()
-            if not (await drain.rest(self._timing.rest) and await outlet.shut(self._timing.rest)):
+            _, at_rest = await asyncio.gather(requests.rest(self._timing.rest), drain.rest(self._timing.rest))
+            if not (at_rest and await outlet.shut(self._timing.rest)):
                 outlet.reopen()
                 self._stop.ask(StopReason.SUCCESSOR_READY)  # what is stuck is given up first
                 return
+            await requests.leave()
             outcome = await self._offer()
             if outcome is not Outcome.BACK:
                 self._stop.ask(StopReason.SUCCESSOR_READY)
@@ -379,6 +395,7 @@ class Connector:
             self._called.clear()
             outlet.reopen()
             drain.go_on()
+            requests.go_on()
 
     async def _offer(self) -> Outcome:
         """Offer the slot to its successor; nothing may be under way."""

@@ -8,16 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from lambdas.shared.errors import ThingNotServed, ThingworxCallFailed, ThingworxUnavailable, WireError
-from lambdas.thingworx.alwayson.codes import Characteristic, Method, Status, http_status, is_success
+from lambdas.thingworx.alwayson.codes import Status, http_status, is_success
 from lambdas.thingworx.alwayson.dial import Dialer
 from lambdas.thingworx.alwayson.events import Asked, Reply
 from lambdas.thingworx.alwayson.link import Link
-from lambdas.thingworx.alwayson.model import InfoTable
 from lambdas.thingworx.alwayson.outbox import explained
 from lambdas.thingworx.alwayson.push_types import PushFilter
 from lambdas.thingworx.alwayson.session import Session
 from lambdas.thingworx.alwayson.timeouts import Timeouts
-from lambdas.thingworx.alwayson.wire_forms import to_wire
 from lambdas.thingworx.app_key import read_app_key
 from lambdas.thingworx.transport import PushResult, RefusedRow
 
@@ -42,7 +40,6 @@ _A_ROW = frozenset({400, 406, 413, 415})
 _A_ROW_OR_ALL = frozenset({404, 409, 500})
 #: Refusals on the way down to one row, and as many again beside it, decide that it is all of them.
 _SPARE_REFUSALS = 4
-_ALL_PROPERTIES = frozenset({"", "*"})
 
 
 class _Choose(Protocol):
@@ -84,21 +81,26 @@ class AlwaysOnTransport:
     """Transport over one AlwaysOn connection. Binds each Thing that it is told of, or that is pushed.
 
     Args:
-        make_link: makes the connection, with a handler for what the platform asks.
+        make_link: makes the connection, with what answers the platform.
         honour_push_type: False pushes whatever has a remote binding.
-        handler: answers what the platform asks bound Things, instead of `answer`.
+
+    Attributes:
+        handler: answers what the platform asks bound Things: GET, PUT, services.
     """
 
-    limits = "delivery over AlwaysOn: property writes made in ThingWorx are refused, not sent to the device"
+    limits = (
+        "delivery over AlwaysOn: properties are delivered, read and written; "
+        "services, events and files of devices are not served"
+    )
 
     def __init__(
         self,
         make_link: Callable[[Callable[[Asked], Awaitable[Reply]]], Link],
         *,
         honour_push_type: bool = True,
-        handler: Callable[[Asked], Awaitable[Reply]] | None = None,
     ) -> None:
-        self._link = make_link(handler or self.answer)
+        self.handler: Callable[[Asked], Awaitable[Reply]] = _refuse
+        self._link = make_link(self._answer)
         self._honour = honour_push_type
         self._things: dict[str, _Thing] = {}
 
@@ -204,21 +206,8 @@ class AlwaysOnTransport:
         """See `Transport.close`. No UNBIND is sent: the platform unbinds what this connection had bound."""
         await self._link.close()
 
-    async def answer(self, asked: Asked) -> Reply:
-        """Answer a GET with the newest values; nothing else is taken."""
-        request = asked.request
-        if request.method is not Method.GET or request.characteristic != Characteristic.PROPERTIES:
-            what = f"{request.method.name} {request.target}"
-            return Reply(Status.METHOD_NOT_ALLOWED, f"{what}: the connector only delivers values")
-        known = self._things.get(asked.thing)
-        newest = known.filter.newest if known else {}
-        if request.target not in _ALL_PROPERTIES:
-            if request.target not in newest:
-                reason = f"no value of {request.target} on {asked.thing} has been delivered yet"
-                return Reply(Status.NOT_FOUND, reason)
-            newest = {request.target: newest[request.target]}
-        values = {name: to_wire(row.base_type, row.value) for name, row in newest.items()}
-        return Reply(Status.SUCCESS, content=InfoTable.of(values))
+    async def _answer(self, asked: Asked) -> Reply:
+        return await self.handler(asked)
 
     async def _deliver(self, thing: str, rows: list[ValueRow], attempt: _Attempt) -> None:
         """Push rows; where the platform refuses a call as a whole, halve it to find the row."""
@@ -263,7 +252,6 @@ def alwayson_transport(
     timeouts: Timeouts | None = None,
     breaker: Breaker | None = None,
     honour_push_type: bool = True,
-    handler: Callable[[Asked], Awaitable[Reply]] | None = None,
     edge: Edge | None = None,
     counters: Counter[str] | None = None,
     ca_file: str | None = None,
@@ -277,7 +265,6 @@ def alwayson_transport(
         timeouts: how long to wait for what.
         breaker: shared by all connectors of the stack.
         honour_push_type: False pushes whatever has a remote binding.
-        handler: answers what the platform asks bound Things: GET, PUT, services.
         edge: answers what the platform asks while it synchronises a Thing.
         counters: counts what happened in the session, by name (`alwayson_...`).
         ca_file: authorities to trust instead of the public ones.
@@ -295,4 +282,8 @@ def alwayson_transport(
             breaker=breaker,
         )
 
-    return AlwaysOnTransport(link, honour_push_type=honour_push_type, handler=handler)
+    return AlwaysOnTransport(link, honour_push_type=honour_push_type)
+
+
+async def _refuse(asked: Asked) -> Reply:
+    return Reply(Status.METHOD_NOT_ALLOWED, f"{asked.request.target}: nobody answers requests here")

@@ -45,7 +45,7 @@ def echo(pushes: Pushes, *accepted: Accepted, owned: bool = True) -> tuple[Count
     times = PushTimes(lambda: NOW / 1000)
 
     async def scenario() -> None:
-        echoes = Echoes(pushes, times, owns=lambda: owned, counters=counters)
+        echoes = Echoes(pushes.echo, times, owns=lambda: owned, counters=counters)
         echoes.begin("pump", accepted)
         await echoes.rest(10)
 

@@ -20,6 +20,7 @@ from lambdas.shared.errors import (
     ThingworxUnavailable,
 )
 from lambdas.thingworx.alwayson import Bind, Characteristic, Method, Status
+from lambdas.thingworx.alwayson.events import Asked, Reply
 from lambdas.thingworx.alwayson.timeouts import Timeouts
 from lambdas.thingworx.breaker import Breaker, Tripped
 from tests.unit.connector.fakes import until
@@ -352,33 +353,32 @@ def test_closing_says_goodbye_without_unbind_and_fails_what_waits() -> None:
     run(scenario())
 
 
-def test_requests_of_the_platform_are_answered_with_the_newest_value() -> None:
-    peer = Peer(default=subscriptions(temp="ALWAYS", quiet="NEVER"))
+def test_requests_of_the_platform_are_answered_by_whoever_takes_them() -> None:
+    peer = Peer(default=subscriptions(temp="ALWAYS"))
+
+    async def answer(asked: Asked) -> Reply:
+        if asked.request.target == "broken":
+            raise ValueError("as told")
+        return Reply(Status.NOT_FOUND, f"{asked.request.method.name} {asked.thing}.{asked.request.target}")
 
     async def scenario() -> None:
         async with connected(peer) as (platform, transport):
-            await transport.push("pump", [row(1, 2.5), row(1, 7.0, "quiet")])
-            for method, target in [
-                (Method.GET, "temp"),
-                (Method.GET, "quiet"),
-                (Method.GET, "nothing"),
-                (Method.GET, "*"),
-                (Method.PUT, "temp"),
-            ]:
+            await transport.push("pump", [row(1, 2.5)])
+            targets = [(Method.GET, "temp"), (Method.PUT, "temp"), (Method.GET, "broken")]
+            for method, target in targets[:1]:
                 await platform.say(peer.request(method, "pump", Characteristic.PROPERTIES, target))
-            await until(lambda: len(peer.replies) == 7)
-        temp, quiet, nothing, every, put = list(peer.replies.values())[2:]
-        assert temp.content
-        assert quiet.content
-        assert every.content
-        assert temp.content.first("temp").value == 2.5
-        assert quiet.content.first("quiet").value == 7.0
-        assert (nothing.status, nothing.reason) == (
-            Status.NOT_FOUND,
-            "no value of nothing on pump has been delivered yet",
-        )
-        assert sorted(every.content.fields) == ["quiet", "temp"]
-        assert put.status == Status.METHOD_NOT_ALLOWED
+            await until(lambda: len(peer.replies) == 3)
+            transport.handler = answer
+            for method, target in targets:
+                await platform.say(peer.request(method, "pump", Characteristic.PROPERTIES, target))
+            await until(lambda: len(peer.replies) == 6)
+        nobody, *others = list(peer.replies.values())[2:]
+        assert nobody.status == Status.METHOD_NOT_ALLOWED
+        assert {(reply.status, reply.reason) for reply in others} == {
+            (Status.NOT_FOUND, "GET pump.temp"),
+            (Status.NOT_FOUND, "PUT pump.temp"),
+            (Status.INTERNAL_ERROR, "ValueError: as told"),
+        }
 
     run(scenario())
 
