@@ -62,6 +62,11 @@ class Stack:
         """Step Functions."""
         return self._session.client("stepfunctions")
 
+    @cached_property
+    def metrics(self) -> Any:
+        """CloudWatch."""
+        return self._session.client("cloudwatch")
+
     def environment(self, function: str) -> Mapping[str, str]:
         """Environment variables of a function.
 
