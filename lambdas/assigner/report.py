@@ -29,7 +29,7 @@ KEPT = 30
 
 _VERSION = 1
 _FOLDER = "reports/"
-_KEY = re.compile(r"reports/\d{8}T\d{6}Z-.+\.json")
+_KEY = re.compile(r"reports/\d{8}T\d{9}Z-.+\.json")
 _NAMES = ("added", "changed", "removed", "removals_withheld", "without_properties", "failed", "new_slots")
 _NUMBERS = ("listed", "read", "kept", "slots")
 _STEPS = ("list", "fetch", "assign", "publish")
@@ -101,8 +101,9 @@ def make_report(ending: Ending, staging: Staging, refused: Mapping[str, str]) ->
 
 def store_report(client: S3Client, bucket: str, report: Mapping[str, Any]) -> str:
     """Put a report beside the others and delete the oldest, beyond 30; its key."""
-    time = datetime.fromtimestamp(report["started"] / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
-    key = f"{_FOLDER}{time}-{report['run']}.json"
+    seconds, milliseconds = divmod(report["started"], 1000)
+    time = datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%dT%H%M%S")
+    key = f"{_FOLDER}{time}{milliseconds:03}Z-{report['run']}.json"
     client.put_object(Bucket=bucket, Key=key, Body=orjson.dumps(report), ContentType="application/json")
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=_FOLDER)
     keys = sorted(entry["Key"] for page in pages for entry in page.get("Contents", []))

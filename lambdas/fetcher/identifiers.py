@@ -8,8 +8,6 @@ from lambdas.fetcher.listing import rows_of
 from lambdas.shared.errors import ThingworxCallFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Container
-
     from lambdas.fetcher.listing import Services
 
 __all__ = ["identified"]
@@ -20,11 +18,10 @@ _MOST = 200
 _ENOUGH = 20
 
 
-def identified(services: Services, tag: str, known: Container[str]) -> list[str]:
-    """Names of tagged Things that have an identifier, sorted; at most 200 new ones.
+def identified(services: Services, tag: str) -> list[str]:
+    """Names of tagged Things that have an identifier, sorted; at most 200.
 
-    The search finds them; each that isn't `known` to have one is asked, since platforms differ in what
-    an identifier's pattern matches.
+    A search finds them, and each is asked, since platforms differ in what an identifier's pattern matches.
 
     Raises:
         ThingworxUnavailable: the platform doesn't answer now.
@@ -33,7 +30,7 @@ def identified(services: Services, tag: str, known: Container[str]) -> list[str]
     found: list[str] = []
     without = 0
     for name in _candidates(services, tag):
-        if name in known or _has_one(services, name):
+        if _has_one(services, name):
             found.append(name)
         else:
             without += 1

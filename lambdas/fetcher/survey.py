@@ -106,8 +106,7 @@ def survey(services: Services, subject: Subject, seen: Seen | None, *, now: int,
     draft.mistakes = {name: found for name, found in mistakes.items() if found and _kept(name, draft)}
     used = {shape for _, shape in draft.things.values() if shape is not None}
     draft.shapes = {shape: before.shapes[shape] for shape in sorted(used)}
-    known = {name for name, found in before.mistakes.items() if _IDENTIFIER in found}
-    for name in identified(services, subject.tag, known):
+    for name in identified(services, subject.tag):
         if name in listed:
             draft.mistakes[name] = [*draft.mistakes.get(name, ()), _IDENTIFIER]
     same = frozenset() if full else choice.same

@@ -282,6 +282,14 @@ class Platform:
             thing.last_modified = self.now()
             self._selections.clear()
 
+    def set_identifier(self, thing: Thing, identifier: str) -> None:
+        """Set the identifier under which an edge may bind; empty takes it away."""
+        with self.lock:
+            thing.identifier = identifier
+            thing.last_modified = self.now()
+            self._selections.clear()
+            self.appeared(thing)
+
     def select(self, key: Hashable, matches: Callable[[Thing], bool]) -> list[Thing]:
         """Things that match, by name; remembered under `key` until a Thing comes, goes or is tagged anew.
 

@@ -159,9 +159,7 @@ def get_identifier(call: Call) -> InfoTable:
 @service("Things/SetIdentifier")
 def set_identifier(call: Call) -> None:
     """Set the identifier; empty takes it away."""
-    call.thing.identifier = call.params.text("identifier")
-    call.thing.last_modified = call.platform.now()
-    call.platform.appeared(call.thing)
+    call.platform.set_identifier(call.thing, call.params.text("identifier"))
 
 
 @service("Things/IsEnabled")

@@ -27,7 +27,7 @@ from tests.aws_mock import CONTROL_TABLE, aws, create_control_table
 from tests.unit.router.kinesis import event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     import pytest
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -62,7 +62,8 @@ class OpenToken:
 class Stack:
     """What Terraform would have made, and the functions as AWS would call them."""
 
-    def __init__(self, platform: SimulatorServer) -> None:
+    def __init__(self, platform: SimulatorServer, environ: Mapping[str, str]) -> None:
+        self.environ = environ
         self.server = platform
         self.platform = platform.platform
         self.token = OpenToken()
@@ -221,7 +222,7 @@ def whole_stack(
             monkeypatch.setenv(name, value)
         for cached in caches:
             cached.cache_clear()
-        made = Stack(platform)
+        made = Stack(platform, variables | environ)
         clients = connector._clients()._replace(stepfunctions=cast("Any", made.token))
         monkeypatch.setattr(connector, "_clients", lambda: clients)
         yield made
