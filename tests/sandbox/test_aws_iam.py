@@ -83,3 +83,29 @@ def test_a_bucket_for_tls_only_takes_what_an_sdk_sends(enforcing: EmulatorProces
         Bucket="tls-only", Key="a", Body=b"1"
     )
     assert [entry["Key"] for entry in s3.list_objects_v2(Bucket="tls-only")["Contents"]] == ["a"]
+
+
+@pytest.mark.parametrize("resource", ["client/known-*", "client/*", "thing/*"])
+def test_a_connection_is_asked_for_by_a_permission_on_its_client(
+    enforcing: EmulatorProcess, resource: str
+) -> None:
+    iam, name = client_of(enforcing, "iam"), resource.replace("/", "-").replace("*", "any")
+    iam.create_user(UserName=name)
+    statement = {
+        "Effect": "Allow",
+        "Action": "iot:GetConnection",
+        "Resource": f"arn:aws:iot:us-east-1:000000000000:{resource}",
+    }
+    iam.put_user_policy(
+        UserName=name,
+        PolicyName="iot",
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+    )
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    data = client_of(enforcing, "iot-data", key["AccessKeyId"], key["SecretAccessKey"])
+    for client in ("known-1", "other/1"):
+        allowed = resource == "client/*" or (resource == "client/known-*" and client == "known-1")
+        with pytest.raises(ClientError) as caught:
+            data.get_connection(clientId=client)
+        code = caught.value.response["Error"]["Code"]
+        assert code == ("ResourceNotFoundException" if allowed else "ForbiddenException")

@@ -26,9 +26,9 @@ ENVELOPE = (
 class Device:
     """An MQTT client over TLS that knows when it is connected."""
 
-    def __init__(self, aws: Aws, client_id: str) -> None:
+    def __init__(self, aws: Aws, client_id: str, *, clean_session: bool = True) -> None:
         self._connected = threading.Event()
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id)
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id, clean_session=clean_session)
         self._client.tls_set_context(aws.emulator.mqtt_tls_context())
         self._client.on_connect = lambda *_: self._connected.set()
         self._client.connect(*aws.emulator.mqtt_endpoint)
@@ -38,6 +38,13 @@ class Device:
     def publish(self, topic: str, payload: bytes) -> None:
         """Publish with QoS 1 and wait for the broker's acknowledgement."""
         self._client.publish(topic, payload, qos=1).wait_for_publish(10)
+
+    def drop(self) -> None:
+        """Leave without a word, as a device that lost its line."""
+        self._client.loop_stop()
+        socket = self._client.socket()
+        assert socket is not None
+        socket.close()
 
     def disconnect(self) -> None:
         """Leave in order."""
@@ -177,6 +184,115 @@ def test_presence_events_name_the_client_and_are_no_telemetry(aws: Aws) -> None:
     assert not [
         record for record in aws.records(telemetry) if json.loads(record["Data"])["s"].startswith("$aws/")
     ]
+
+
+def presence_of(aws: Aws, stream: str, client: str, number: int) -> list[dict[str, Any]]:
+    """So many lifecycle events of a client, in the order of their shard."""
+
+    def found() -> list[dict[str, Any]] | None:
+        records = [record for record in aws.records(stream) if record["PartitionKey"] == client]
+        return [json.loads(record["Data"]) for record in records] if len(records) >= number else None
+
+    return eventually(found)
+
+
+def test_lifecycle_events_have_the_documented_fields(aws: Aws) -> None:
+    stream, _ = aws.stream()
+    rule(aws, everything("$aws/events/presence/#"), stream=stream, key="${clientId}")
+    name = unique("device")
+    Device(aws, name).disconnect()
+    connected, disconnected = presence_of(aws, stream, name, 2)
+    shared = {
+        "clientId",
+        "eventType",
+        "timestamp",
+        "sessionIdentifier",
+        "principalIdentifier",
+        "versionNumber",
+    }
+    assert set(connected) == shared | {"ipAddress"}
+    assert set(disconnected) == shared | {"clientInitiatedDisconnect", "disconnectReason"}
+    assert (disconnected["clientInitiatedDisconnect"], disconnected["disconnectReason"]) == (
+        True,
+        "CLIENT_INITIATED_DISCONNECT",
+    )
+    assert isinstance(connected["timestamp"], int)
+    assert isinstance(connected["versionNumber"], int)
+
+
+def test_the_version_number_grows_with_each_connection_and_is_one_for_connect_and_disconnect(
+    aws: Aws,
+) -> None:
+    stream, _ = aws.stream()
+    rule(aws, everything("$aws/events/presence/#"), stream=stream, key="${clientId}")
+    name = unique("device")
+    for turn in range(3):
+        Device(aws, name).disconnect()
+        presence_of(aws, stream, name, 2 * turn + 2)
+    events = presence_of(aws, stream, name, 6)
+    assert [event["eventType"] for event in events] == ["connected", "disconnected"] * 3
+    versions = [event["versionNumber"] for event in events]
+    assert versions[::2] == versions[1::2]
+    assert versions[0] < versions[2] < versions[4]
+    sessions = [event["sessionIdentifier"] for event in events]
+    assert sessions[::2] == sessions[1::2]
+    assert len(set(sessions)) == 3
+
+
+def test_a_client_that_is_replaced_by_one_of_its_name_leaves_with_the_older_version(aws: Aws) -> None:
+    stream, _ = aws.stream()
+    rule(aws, everything("$aws/events/presence/#"), stream=stream, key="${clientId}")
+    name = unique("device")
+    first = Device(aws, name)
+    presence_of(aws, stream, name, 1)
+    first._client.loop_stop()  # or it would connect again and take its name back
+    second = Device(aws, name)
+    events = sorted(
+        presence_of(aws, stream, name, 3), key=lambda event: (event["versionNumber"], event["eventType"])
+    )
+    assert [event["eventType"] for event in events] == ["connected", "disconnected", "connected"]
+    assert events[1]["disconnectReason"] == "DUPLICATE_CLIENTID"
+    assert aws("iot-data").get_connection(clientId=name)["connected"] is True
+    second.disconnect()
+
+
+def test_a_connection_is_told_while_it_lives_and_after_it_was_lost(aws: Aws) -> None:
+    stream, _ = aws.stream()
+    rule(aws, everything("$aws/events/presence/#"), stream=stream, key="${clientId}")
+    name = unique("device") + "/line 1"
+    device = Device(aws, name)
+    (connected,) = presence_of(aws, stream, name, 1)
+    answer = aws("iot-data").get_connection(clientId=name)
+    assert (answer["clientId"], answer["connected"], answer["cleanSession"]) == (name, True, True)
+    assert abs(answer["connectedSince"] - connected["timestamp"]) < 10_000
+    assert "disconnectedSince" not in answer
+    device.drop()
+    _, disconnected = presence_of(aws, stream, name, 2)
+    answer = aws("iot-data").get_connection(clientId=name)
+    assert (answer["connected"], answer["disconnectReason"]) == (False, "CONNECTION_LOST")
+    assert abs(answer["disconnectedSince"] - disconnected["timestamp"]) < 10_000
+    assert "connectedSince" not in answer
+
+
+def test_a_connection_tells_whether_its_session_outlives_it(aws: Aws) -> None:
+    name = unique("device")
+    device = Device(aws, name, clean_session=False)
+    assert aws("iot-data").get_connection(clientId=name)["cleanSession"] is False
+    device.disconnect()
+    answer = eventually(
+        lambda: (found := aws("iot-data").get_connection(clientId=name))["connected"] is False and found
+    )
+    assert (answer["cleanSession"], answer["sessionExpiry"]) == (False, 3600)
+
+
+@pytest.mark.parametrize(
+    ("client", "error"),
+    [("never-seen", "ResourceNotFoundException"), ("x" * 129, "InvalidRequestException")],
+)
+def test_a_client_that_nobody_knows_has_no_connection(aws: Aws, client: str, error: str) -> None:
+    with pytest.raises(ClientError) as caught:
+        aws("iot-data").get_connection(clientId=client)
+    assert caught.value.response["Error"]["Code"] == error
 
 
 def test_an_unknown_sql_function_is_a_sql_parse_exception(aws: Aws) -> None:
