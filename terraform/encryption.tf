@@ -8,6 +8,7 @@ locals {
     fetcher   = ["dynamodb", "s3"]
     assigner  = ["dynamodb", "s3"]
     scaler    = ["dynamodb"]
+    watch     = ["dynamodb"]
     router    = ["dynamodb", "kinesis", "s3"]
     connector = ["dynamodb"]
     rules     = ["kinesis", "sqs"]

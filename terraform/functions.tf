@@ -75,6 +75,22 @@ locals {
         RUN_LEASE_SECONDS           = local.run_lease_seconds
       }
     }
+    watch = {
+      description = "Every minute: starts what is wanted or dead, retires empty slots, reports the stack's state"
+      memory      = var.watch_memory_mb
+      timeout     = 55 # it is called again after 60
+      concurrency = null
+      vpc         = null
+      environment = {
+        CONTROL_TABLE               = aws_dynamodb_table.control.name
+        DISCOVERY_STATE_MACHINE_ARN = local.discovery_state_machine_arn
+        CONNECTOR_STATE_MACHINE_ARN = local.connector_state_machine_arn
+        RETIRE_AFTER_SECONDS        = var.watch_timings.retire_after_seconds
+        RETIRE_DRAIN_SECONDS        = var.watch_timings.retire_drain_seconds
+        RETIRE_PAUSE_SECONDS        = var.watch_timings.retire_pause_seconds
+        RESTART_AFTER_SECONDS       = var.watch_timings.restart_after_seconds
+      }
+    }
     router = {
       description = "Passes readings from the ingest stream to the queues of their slots"
       memory      = var.router_memory_mb

@@ -68,3 +68,34 @@ resource "aws_scheduler_schedule" "discovery" {
 
   depends_on = [aws_iam_role_policy.scheduler, aws_lambda_invocation.close]
 }
+
+resource "aws_scheduler_schedule" "watch" {
+  name                = "${var.name}-watch"
+  description         = "Looks after discovery runs, connectors and slots"
+  schedule_expression = "rate(1 minute)"
+
+  flexible_time_window {
+    mode = "OFF"
+  }
+
+  target {
+    arn      = aws_lambda_function.this["watch"].arn
+    role_arn = aws_iam_role.scheduler.arn
+    input    = jsonencode({})
+
+    retry_policy { # the next minute looks anew
+      maximum_event_age_in_seconds = 60
+      maximum_retry_attempts       = 0
+    }
+  }
+
+  # At `destroy` it goes before the stack is closed: it would start again what is stopped there.
+  depends_on = [aws_iam_role_policy.scheduler, aws_lambda_invocation.close]
+}
+
+# A look that failed is made up for by the next.
+resource "aws_lambda_function_event_invoke_config" "watch" {
+  function_name                = aws_lambda_function.this["watch"].function_name
+  maximum_event_age_in_seconds = 60
+  maximum_retry_attempts       = 0
+}

@@ -133,6 +133,39 @@ locals {
         Resource = [for machine in ["discovery", "connector"] : "arn:${local.partition}:states:${local.region}:${local.account}:execution:${var.name}-${machine}:*"]
       },
     ]
+    watch = [
+      {
+        Effect = "Allow"
+        Action = [
+          "dynamodb:DeleteItem",
+          "dynamodb:GetItem",
+          "dynamodb:PutItem",
+          "dynamodb:Query",
+          "dynamodb:UpdateItem",
+        ]
+        Resource = local.control_arns
+      },
+      {
+        Effect   = "Allow"
+        Action   = ["sqs:DeleteQueue", "sqs:GetQueueAttributes"]
+        Resource = local.slot_queues_arn
+      },
+      {
+        Effect   = "Allow"
+        Action   = "states:StartExecution"
+        Resource = [local.discovery_state_machine_arn, local.connector_state_machine_arn]
+      },
+      {
+        Effect   = "Allow"
+        Action   = "states:ListExecutions"
+        Resource = local.connector_state_machine_arn
+      },
+      { # takes no resource (service authorization reference)
+        Effect   = "Allow"
+        Action   = "cloudwatch:GetMetricData"
+        Resource = "*"
+      },
+    ]
     router = concat(local.secret_statements.redis, local.vpc_statements.registry, local.held_statements, [
       {
         Effect   = "Allow"
@@ -268,7 +301,7 @@ locals {
 
 # One role a function. None may create log groups: a function still running at `destroy` would bring its own back.
 resource "aws_iam_role" "function" {
-  for_each = toset(["fetcher", "assigner", "scaler", "router", "connector"])
+  for_each = toset(["fetcher", "assigner", "scaler", "router", "connector", "watch"])
 
   name               = "${var.name}-${local.region}-${each.key}"
   assume_role_policy = local.trust.function
@@ -346,10 +379,17 @@ resource "aws_iam_role_policy" "scheduler" {
   role = aws_iam_role.scheduler.id
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [{
-      Effect   = "Allow"
-      Action   = "states:StartExecution"
-      Resource = aws_sfn_state_machine.this["discovery"].arn
-    }]
+    Statement = [
+      {
+        Effect   = "Allow"
+        Action   = "states:StartExecution"
+        Resource = aws_sfn_state_machine.this["discovery"].arn
+      },
+      {
+        Effect   = "Allow"
+        Action   = "lambda:InvokeFunction"
+        Resource = aws_lambda_function.this["watch"].arn
+      },
+    ]
   })
 }

@@ -493,6 +493,27 @@ variable "discovery_schedule" {
   }
 }
 
+variable "watch_timings" {
+  description = "How long the watch function waits, in seconds: until a slot without Things begins to go, for routers to forget it, between readings of its queue; and until a slot that nobody serves gets a new connector."
+  type = object({
+    retire_after_seconds  = optional(number, 7200)
+    retire_drain_seconds  = optional(number, 900)
+    retire_pause_seconds  = optional(number, 55)
+    restart_after_seconds = optional(number, 120)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for seconds in values(var.watch_timings) : seconds >= 0 && floor(seconds) == seconds && seconds <= 1000000]) && var.watch_timings.restart_after_seconds >= 1
+    error_message = "Give whole seconds up to 1000000 to each of watch_timings, and restart_after_seconds at least 1."
+  }
+  validation {
+    condition     = var.watch_timings.retire_drain_seconds >= var.registry_cache_seconds
+    error_message = "Routers remember a slot for registry_cache_seconds: set retire_drain_seconds to that or more."
+  }
+}
+
 variable "fetch_concurrency" {
   description = "Requests to ThingWorx that one fetcher keeps in flight; up to 8 fetchers run at once."
   type        = number
@@ -848,6 +869,18 @@ variable "scaler_timeout_seconds" {
   validation {
     condition     = var.scaler_timeout_seconds >= 90 && var.scaler_timeout_seconds <= 900 && floor(var.scaler_timeout_seconds) == var.scaler_timeout_seconds
     error_message = "Give 90 to 900 whole seconds: Lambda ends a function after 900; destroying the stack takes the scaler up to a minute."
+  }
+}
+
+variable "watch_memory_mb" {
+  description = "Memory of the watch function."
+  type        = number
+  default     = 256
+  nullable    = false
+
+  validation {
+    condition     = var.watch_memory_mb >= 128 && var.watch_memory_mb <= 10240 && floor(var.watch_memory_mb) == var.watch_memory_mb
+    error_message = "Lambda gives a function 128 to 10240 MB, in whole ones."
   }
 }
 

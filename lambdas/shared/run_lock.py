@@ -101,6 +101,12 @@ class RunLock:
             raise RunLost(f"run {run} has lost the run lock; another run carries on")
         return bool(held.get("again", False))
 
+    def holder(self, now: int) -> str | None:
+        """Who holds the lock; None when nobody does, or its lease has passed."""
+        answer = self._client.get_item(TableName=self._table, Key=_KEY, ConsistentRead=True)
+        lock = from_item(answer.get("Item", {}))
+        return lock["owner"] if lock and lock["until"] >= now else None
+
     def last_ended(self) -> str | None:
         """Name of the last run, once it has ended; None while one runs or none ever ran."""
         answer = self._client.get_item(TableName=self._table, Key=_KEY, ConsistentRead=True)

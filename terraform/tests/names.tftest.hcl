@@ -144,6 +144,23 @@ run "an_authority_and_a_client_certificate_of_ones_own" {
   }
 }
 
+run "the_watch_function_is_called_every_minute_and_waits_as_told" {
+  command = plan
+
+  variables {
+    watch_timings = { retire_after_seconds = 60 }
+  }
+
+  assert {
+    condition     = aws_scheduler_schedule.watch.schedule_expression == "rate(1 minute)" && aws_lambda_function.this["watch"].timeout < 60
+    error_message = "One look is over before the next begins."
+  }
+  assert {
+    condition     = aws_lambda_function.this["watch"].environment[0].variables.RETIRE_AFTER_SECONDS == "60" && aws_lambda_function.this["watch"].environment[0].variables.RETIRE_DRAIN_SECONDS == "900"
+    error_message = "Times that aren't given keep their defaults."
+  }
+}
+
 run "every_resource_says_what_it_is_for" {
   command = plan
 

@@ -549,3 +549,13 @@ run "a_delivery_that_is_neither_alwayson_nor_rest" {
 
   expect_failures = [var.delivery]
 }
+
+run "a_slot_deleted_before_routers_have_forgotten_it" {
+  command = plan
+
+  variables {
+    watch_timings = { retire_drain_seconds = 30 }
+  }
+
+  expect_failures = [var.watch_timings]
+}

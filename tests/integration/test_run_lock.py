@@ -59,6 +59,14 @@ def test_the_last_run_is_known_by_its_name_once_it_has_ended(lock: RunLock) -> N
     assert lock.last_ended() is None
 
 
+def test_the_holder_is_known_while_its_lease_lasts(lock: RunLock) -> None:
+    assert lock.holder(NOW) is None
+    lock.begin("a", LEASE, NOW)
+    assert [lock.holder(NOW + LEASE), lock.holder(NOW + LEASE + 1)] == ["a", None]
+    lock.end("a")
+    assert lock.holder(NOW) is None
+
+
 def test_ending_twice_gives_the_same_answer_twice(lock: RunLock) -> None:
     lock.begin("a", LEASE, NOW)
     lock.begin("b", LEASE, NOW)

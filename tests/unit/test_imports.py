@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LAMBDAS = ROOT / "lambdas"
-FUNCTIONS = ("fetcher", "assigner", "scaler", "router", "connector")
+FUNCTIONS = ("fetcher", "assigner", "scaler", "router", "connector", "watch")
 
 
 def imports_of(path: Path) -> set[str]:

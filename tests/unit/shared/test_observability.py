@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from lambdas.shared.observability import NAMESPACE, count
+from lambdas.shared.observability import NAMESPACE, count, gauge
 
 if TYPE_CHECKING:
     import pytest
@@ -25,6 +25,17 @@ def test_counts_become_one_record_without_the_zeros(capsys: pytest.CaptureFixtur
     assert {entry["Name"]: entry["Unit"] for entry in metrics["Metrics"]} == {"delivered": "Count", "taken": "Count"}  # fmt: skip  # noqa: E501 - one assertion
     assert record["delivered"] == [3.0]
     assert "duplicate" not in record
+
+
+def test_details_of_a_counter_are_fields_of_its_record_and_no_metrics(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    count("demo", "connector", {"dropped_held_full": 3, "dropped_held_full:not_bound": 3})
+    (line,) = capsys.readouterr().out.splitlines()
+    record = json.loads(line)
+    (metrics,) = record["_aws"]["CloudWatchMetrics"]
+    assert [entry["Name"] for entry in metrics["Metrics"]] == ["dropped_held_full"]
+    assert record["dropped_held_full:not_bound"] == 3
 
 
 def test_nothing_counted_is_no_record(capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,3 +63,16 @@ def test_log_lines_keep_to_log_level_whatever_lambda_itself_lets_through() -> No
         check=True,
     )
     assert [json.loads(line)["message"] for line in shown.stdout.splitlines()] == ["loud"]
+
+
+def test_a_state_is_emitted_with_its_zeros_and_of_the_stack_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    gauge("demo", {"slots_unserved": 0, "oldest_message_seconds": 5})
+    (line,) = capsys.readouterr().out.splitlines()
+    record = json.loads(line)
+    (metrics,) = record["_aws"]["CloudWatchMetrics"]
+    assert metrics["Dimensions"] == [["stack"]]
+    assert {entry["Name"]: entry["Unit"] for entry in metrics["Metrics"]} == {
+        "slots_unserved": "Count",
+        "oldest_message_seconds": "Seconds",
+    }
+    assert record["slots_unserved"] == [0.0]

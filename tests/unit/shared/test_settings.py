@@ -20,9 +20,10 @@ from lambdas.shared.settings import (
     FetcherSettings,
     RouterSettings,
     ScalerSettings,
+    WatchSettings,
 )
 
-ALL = [AssignerSettings, ConnectorSettings, FetcherSettings, RouterSettings, ScalerSettings]
+ALL = [AssignerSettings, ConnectorSettings, FetcherSettings, RouterSettings, ScalerSettings, WatchSettings]
 ARN = "arn:aws:secretsmanager:us-east-1:1:secret:key"
 REQUIRED = {
     "STACK": "demo",
@@ -35,6 +36,7 @@ REQUIRED = {
     "THING_TAG": "Plant:Line1",
     "PROPERTY_CATEGORY": "AWSConnectorBound",
     "QUEUE_NAME_PREFIX": "demo-slot-",
+    "DISCOVERY_STATE_MACHINE_ARN": "arn:aws:states:us-east-1:1:stateMachine:demo-discovery",
     "CONNECTOR_STATE_MACHINE_ARN": "arn:aws:states:us-east-1:1:stateMachine:demo-connector",
 }
 DOCUMENT = Path(__file__).parents[3] / "docs/reference/data-formats.md"

@@ -11,6 +11,7 @@ from lambdas.shared.settings import (
     ConnectorSettings,
     FetcherSettings,
     RouterSettings,
+    WatchSettings,
 )
 from tools.terraform_inputs import DOCUMENT, defaults, updated
 
@@ -96,3 +97,13 @@ def test_connector_timings_are_the_connectors_own_defaults(field: str) -> None:
     found = re.search(rf"{field} = (\d+)", defaults()["connector_timings"] or "")
     assert found
     assert float(found[1]) == getattr(ConnectorSettings, field)
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["retire_after_seconds", "retire_drain_seconds", "retire_pause_seconds", "restart_after_seconds"],
+)
+def test_watch_timings_are_the_watch_functions_own_defaults(field: str) -> None:
+    found = re.search(rf"{field} = (\d+)", defaults()["watch_timings"] or "")
+    assert found
+    assert int(found[1]) == getattr(WatchSettings, field)

@@ -1,0 +1,1 @@
+"""The watch function's decisions, without AWS."""
