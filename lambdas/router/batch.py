@@ -16,8 +16,8 @@ from lambdas.router.envelope import (
     rejected_record,
 )
 from lambdas.router.presence import route_presence
-from lambdas.shared.convert import Converted, convert_payload
-from lambdas.shared.held_store import HeldReading
+from lambdas.shared.convert import Converted, convert_payload, time_in
+from lambdas.shared.held_store import HeldReading, HeldState
 from lambdas.shared.pack import Routed
 from lambdas.shared.parcel import Reading, lane_of
 
@@ -114,18 +114,18 @@ class Batch:
         """Hold a record as one that can never be delivered."""
         if position in self.telemetry:
             self._kinds[position] = "held_rejected"
-            self.held[position] = _held("rejected", self.telemetry[position], reason, detail)
+            self._hold(position, "rejected", reason, detail)
         else:
             self._kinds[position] = "presence_rejected"
 
     def counters(self, end: int, dropped: Mapping[str, int]) -> dict[str, int]:
         """Counters of the records before `end`; `dropped` of the held ones were not stored."""
         kinds = Counter(self._kinds[:end])
-        full = 0
+        full: dict[str, int] = {}
         for reason, number in dropped.items():
             if reason not in _NO_READING:
                 kinds["held_unrouted" if reason == _UNKNOWN else "held_rejected"] -= number
-                full += number
+                full[f"dropped_held_full:{reason}"] = number
         presence = {kind: kinds[kind] for kind in _PRESENCE_KINDS}
         converted = [entry for position, entry in self._converted.items() if position < end]
         times = [entry for position, entry in self._times.items() if position < end]
@@ -137,7 +137,8 @@ class Batch:
             "held_unrouted": kinds["held_unrouted"],
             "held_rejected": kinds["held_rejected"],
             "dropped_unregistered": kinds["dropped_unregistered"],
-            "dropped_held_full": full,
+            "dropped_held_full": sum(full.values()),
+            **full,
             "times_clamped": sum(entry.clamped for entry in times),
             "times_unreadable": sum(entry.unreadable for entry in times),
             "values_refused": sum(len(entry.refused) for entry in converted),
@@ -168,8 +169,11 @@ class Batch:
             self._kinds[position] = "dropped_unregistered"
             return
         self._kinds[position] = "held_unrouted"
-        detail = "the registry has no Thing of this name"
-        self.held[position] = _held("unrouted", telemetry, _UNKNOWN, detail)
+        if time_path := self._own_times.path(telemetry.topic):
+            self._times[position] = self._own_times.time(
+                time_in(telemetry.payload, time_path), telemetry.time
+            )
+        self._hold(position, "unrouted", _UNKNOWN, "the registry has no Thing of this name")
 
     def _convert(self, position: int, telemetry: Telemetry, destination: Destination) -> None:
         thing, client = telemetry.thing, telemetry.client
@@ -178,23 +182,30 @@ class Batch:
         time_path = self._own_times.path(telemetry.topic)
         converted = convert_payload(telemetry.payload, destination.shape, time_path)
         self._converted[position] = converted
-        if converted.reason:
-            self.reject(position, converted.reason, converted.detail)
-            return
         time = telemetry.time
         if time_path:
             own = self._times[position] = self._own_times.time(converted.time, time)
             time = own.time
+        if converted.reason:
+            self.reject(position, converted.reason, converted.detail)
+            return
         reading = Reading(thing, time, telemetry.id, destination.shape_id, converted.values)
         lane = lane_of(thing, destination.lanes)
         self.routed.append(Routed(position, reading, destination.slot, lane))
         self.shapes[destination.shape_id] = destination.shape
         self.queue_urls[destination.slot] = destination.queue_url
         if converted.refused:
-            self.held[position] = _held("rejected", telemetry, _REFUSED, "; ".join(converted.refused))
+            self._hold(position, "rejected", _REFUSED, "; ".join(converted.refused))
+
+    def _hold(self, position: int, state: HeldState, reason: str, detail: str) -> None:
+        """Hold a telemetry record with the time of its reading, under which it is sent again."""
+        source = self.telemetry[position]
+        if own := self._times.get(position):
+            source = source._replace(time=own.time)
+        self.held[position] = _held(state, source, reason, detail)
 
 
-def _held(state: Any, source: Telemetry | RejectedRecord, reason: str, detail: str) -> HeldReading:
+def _held(state: HeldState, source: Telemetry | RejectedRecord, reason: str, detail: str) -> HeldReading:
     return HeldReading(
         state, source.thing, source.time, source.id, reason, detail, source.topic, source.payload
     )

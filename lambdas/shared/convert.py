@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from lambdas.shared.shape import Shape
 
-__all__ = ["Converted", "convert_payload"]
+__all__ = ["Converted", "convert_payload", "time_in"]
 
 
 class Converted(NamedTuple):
@@ -74,6 +74,14 @@ def convert_payload(payload: bytes, shape: Shape, time_path: Sequence[str] = ())
     reason, detail = ("", "") if values else _why_nothing(document, refused, nulls)
     time = _at(document, time_path) if time_path else None
     return Converted(values, refused, nulls, unmapped, reason, detail, time)
+
+
+def time_in(payload: bytes, path: Sequence[str]) -> Any:
+    """What stands in a payload at the path of its time; None when nothing does."""
+    try:
+        return _at(orjson.loads(payload), path)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _at(document: Any, path: Sequence[str]) -> Any:

@@ -318,6 +318,27 @@ def test_a_reading_has_the_time_its_payload_tells_where_that_can_be_believed() -
     assert (outcome.counters["times_clamped"], outcome.counters["times_unreadable"]) == (1, 3)
 
 
+def test_a_held_reading_waits_under_its_own_time() -> None:
+    stack = Stack(time_paths={"dt/#": "ts"})
+    own = NOW - 3_600_000
+    outcome = stack.route(
+        telemetry({"count": 1, "ts": own}, "stranger", 0),
+        telemetry(b"junk", "stranger", 1),
+        telemetry({"count": 1, "temp": "warm", "ts": own + 2}, "pump-1", 2),
+        telemetry({"colour": "red", "ts": own + 3}, "pump-1", 3),
+        telemetry({"count": 1, "ts": own}, "stranger", 4, s="other/topic"),
+    )
+    held = {item.id: (item.reason, item.time) for item in stack.held.items.values()}
+    assert held == {
+        sequence_id(0): ("unknown_thing", own),
+        sequence_id(1): ("unknown_thing", NOW + 1),
+        sequence_id(2): ("value_refused", own + 2),
+        sequence_id(3): ("no_known_property", own + 3),
+        sequence_id(4): ("unknown_thing", NOW + 4),
+    }
+    assert outcome.counters["times_unreadable"] == 1
+
+
 def test_times_of_readings_that_are_not_settled_do_not_count() -> None:
     stack = Stack(time_paths={"#": "ts"})
     stack.sqs.verdict = lambda queue, _entry: "InternalError" if queue == queue_url("1") else None
