@@ -19,7 +19,13 @@ PLAN: dict[str, Any] = {
     "removals_withheld": 0,
     "slots": 2,
 }
-BEGUN: dict[str, Any] = {"acquired": True, "holder": None, "full": False, "allow_removals": False, "things": []}
+BEGUN: dict[str, Any] = {
+    "acquired": True,
+    "holder": None,
+    "full": False,
+    "allow_removals": False,
+    "things": [],
+}
 NO_OPTIONS = {"dry_run": False, "repair": False, "full": False, "allow_removals": False, "things": []}
 HOW = {"full": False, "things": []}
 PLAN |= {"first_names": {"added": ["a", "b", "c"]}, "plan": "run-1/plan.json"}
