@@ -288,6 +288,9 @@ def test_what_the_held_store_has_no_room_for_is_counted_as_dropped(stack: Stack)
     )
     counted = [outcome.counters[n] for n in ("held_unrouted", "held_rejected", "dropped_held_full", "routed")]
     assert counted == [1, 0, 2, 1]
+    assert outcome.counters["readings_in"] == sum(counted)
+    details = {name: number for name, number in outcome.counters.items() if ":" in name}
+    assert details == {"dropped_held_full:unknown_thing": 1, "dropped_held_full:not_json": 1}
 
 
 def test_a_batch_given_again_sends_the_same_bytes_and_holds_the_same_items(stack: Stack) -> None:
@@ -371,11 +374,13 @@ def make_record(kind: str, thing: str, number: int) -> dict[str, Any]:
     st.lists(st.tuples(kinds, st.sampled_from([f"pump-{n}" for n in range(12)])), max_size=40),
     st.randoms(use_true_random=False),
     st.sampled_from([0.0, 0.3, 0.8]),
+    st.sampled_from([0, 3, 100]),
 )
 def test_through_any_failures_and_retries_every_reading_ends_somewhere_in_order_and_is_counted_once(
-    drawn: list[tuple[str, str]], dice: random.Random, failing: float
+    drawn: list[tuple[str, str]], dice: random.Random, failing: float, room: int
 ) -> None:
     stack = Stack()
+    stack.held.room = dict.fromkeys(("unknown_thing", "not_json", "bad_envelope"), room)
     lock = threading.Lock()
 
     def verdict(_queue: str, _entry: dict[str, Any]) -> str | None:
@@ -384,7 +389,9 @@ def test_through_any_failures_and_retries_every_reading_ends_somewhere_in_order_
 
     stack.sqs.verdict = verdict
     records = [make_record(kind, thing, n) for n, (kind, thing) in enumerate(drawn)]
-    start, totals = 0, dict.fromkeys(("readings_in", "routed", "held_unrouted", "held_rejected"), 0)
+    start = 0
+    kept = ("routed", "held_unrouted", "held_rejected", "dropped_held_full")
+    totals = dict.fromkeys(("readings_in", *kept), 0)
     for attempt in range(1000):
         if attempt == 20:
             stack.sqs.verdict = lambda _queue, _entry: None
@@ -413,6 +420,7 @@ def test_through_any_failures_and_retries_every_reading_ends_somewhere_in_order_
     assert {thing: list(dict.fromkeys(ids)) for thing, ids in arrived.items()} == wanted
     presence = sum(kind == PRESENT for kind, _ in drawn)
     assert totals["readings_in"] == len(drawn) - presence
+    assert totals["readings_in"] == sum(totals[name] for name in kept)
     assert totals["routed"] == sum(map(len, wanted.values()))
     states = [item.state for item in stack.held.items.values() if item.reason != "value_refused"]
     assert totals["held_unrouted"] == states.count("unrouted")
