@@ -110,7 +110,8 @@ def test_every_base_type_is_pushed_read_and_written_over_alwayson(
     async def scenario() -> None:
         secret = cast("Secret", Key(simulator.app_key))
         url = f"{simulator.url}/Thingworx"
-        transport = alwayson_transport(url, secret, timeouts=QUICK, handler=take)
+        transport = alwayson_transport(url, secret, timeouts=QUICK)
+        transport.handler = take
         async with asyncio.timeout(30):
             await transport.open()
             try:
