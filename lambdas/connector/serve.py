@@ -18,7 +18,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -42,7 +42,7 @@ from lambdas.shared.errors import ConnectorError
 from lambdas.shared.observability import count, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from mypy_boto3_sqs import SQSClient
 
@@ -285,17 +285,17 @@ class Connector:
         )
         watch = partial(self._is_stalled, drain, delivery, budget)
         tasks = [
-            asyncio.ensure_future(self._keep_lease(watch)),
-            asyncio.ensure_future(self._hand_over(drain, outlet)),
-            asyncio.ensure_future(self._parts.requests.begin(outlet)),
+            self._begun(self._keep_lease(watch)),
+            self._begun(self._hand_over(drain, outlet)),
+            self._begun(self._parts.requests.begin(outlet)),
         ]
         if settings.max_writes_per_second:
             share = keep_share(budget, settings.max_writes_per_second, self._parts.slots)
-            tasks.append(asyncio.ensure_future(share))
+            tasks.append(self._begun(share))
         self._begin_keeping()
         try:
             await backlog.load()
-            tasks.append(asyncio.ensure_future(delivery.catch_up()))
+            tasks.append(self._begun(delivery.catch_up()))
             await drain.run()
         finally:
             # Also when receiving failed for good: nothing may be left at work behind the lease.
@@ -305,7 +305,7 @@ class Connector:
                 self._parts.requests.settle(self._timing.settle),
             )
             if self._stop.reason is StopReason.SUCCESSOR_READY and not self._handed and not self._offers:
-                await self._offer()
+                await self._offer(_now_ms())
             await _ended([*tasks, *self._keepers])
 
     def _first_share(self) -> float:
@@ -368,13 +368,6 @@ class Connector:
 
         Beside the lease's keeper: Step Functions may let this wait for longer than a lease lasts.
         """
-        try:
-            await self._make_room(drain, outlet)
-        except Exception:
-            self._stop.ask(StopReason.BROKEN)  # or it would rest for ever
-            raise
-
-    async def _make_room(self, drain: Drain, outlet: Outlet) -> None:
         requests = self._parts.requests
         await asyncio.sleep(self._timing.handover_at - time.monotonic())
         while not self._stop.asked and not await self._announced():
@@ -387,8 +380,9 @@ class Connector:
                 outlet.reopen()
                 self._stop.ask(StopReason.SUCCESSOR_READY)  # what is stuck is given up first
                 return
+            since = _now_ms()
             await requests.leave()
-            outcome = await self._offer()
+            outcome = await self._offer(since)
             if outcome is not Outcome.BACK:
                 self._stop.ask(StopReason.SUCCESSOR_READY)
                 return
@@ -397,8 +391,8 @@ class Connector:
             drain.go_on()
             requests.go_on()
 
-    async def _offer(self) -> Outcome:
-        """Offer the slot to its successor; nothing may be under way."""
+    async def _offer(self, since: int) -> Outcome:
+        """Offer the slot to its successor; nothing may have been under way `since` these ms since 1970."""
         self._offers += 1
         await _ended(self._keepers)  # what they store for the successor, only an owner may
         self._offering = True
@@ -411,7 +405,7 @@ class Connector:
             renew_seconds=self._settings.lease_seconds / 3,
         )
         try:
-            outcome = await incumbent.offer(int(time.time() * 1000), self._timing.end_at)
+            outcome = await incumbent.offer(since, self._timing.end_at)
         except LeaseLost:
             self._stop.ask(StopReason.LEASE_LOST)
             return Outcome.UNKNOWN
@@ -423,7 +417,19 @@ class Connector:
 
     def _begin_keeping(self) -> None:
         if self._parts.assigned is not None:
-            self._keepers = [asyncio.ensure_future(self._parts.assigned.keep())]
+            self._keepers = [self._begun(self._parts.assigned.keep())]
+
+    def _begun(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task beside receiving; when it breaks, the connector ends, and fails with its error."""
+
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception:
+                self._stop.ask(StopReason.BROKEN)
+                raise
+
+        return asyncio.get_running_loop().create_task(guarded())
 
     def _bound_here(self) -> int:
         transport = self._parts.transport
@@ -479,6 +485,10 @@ class Connector:
     def _report(self) -> None:
         count(self._settings.stack, "connector", dict(self._counters))
         self._counters.clear()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 async def _ended(tasks: list[asyncio.Task[None]]) -> None:

@@ -11,12 +11,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from lambdas.connector import serve
+from lambdas.connector.handover import Patience
 from lambdas.connector.lease import LeaseLost, Taken
 from lambdas.connector.serve import Connector, Parts, State
-from lambdas.connector.slot_view import SlotView
+from lambdas.connector.slot_view import Offer, SlotView
+from lambdas.connector.stop import StopReason
 from lambdas.connector.timing import Timing
 from lambdas.connector.token import TokenClosed
-from lambdas.shared.errors import ConnectorError, ThingworxCallFailed, ThingworxRefused
+from lambdas.shared.errors import (
+    ConnectorError,
+    ThingworxCallFailed,
+    ThingworxRefused,
+    ThingworxUnavailable,
+)
 from lambdas.shared.settings import ConnectorSettings
 from tests.unit.connector.fakes import (
     FakeBacklog,
@@ -72,10 +80,17 @@ class FakeToken:
 
 
 class FakeLease:
-    """A lease on a slot of its own; `slot` may be changed from outside."""
+    """A lease on a slot of its own; `slot` may be changed from outside.
+
+    Attributes:
+        lasts: seconds of a renewal; long, so that a slow machine loses no lease.
+    """
+
+    owner = "me"
 
     def __init__(self) -> None:
-        self.slot = SlotView("active", 1, "https://q", None, 0, None, leaving=False)
+        self.lasts = 60.0
+        self.slot = SlotView("active", 1, "https://q", "me", 0, None, leaving=False)
         self.calls: list[str] = []
         self.taken = Taken.HELD
         self.failing: dict[str, list[Exception]] = {}
@@ -115,8 +130,25 @@ class FakeLease:
         self._deadline = 0.0
         self._begin("release")
 
+    def offer(self, offer: Offer) -> None:
+        self._deadline = 0.0
+        self._begin("offer")
+        self.slot = self.slot._replace(offer=offer)
+
+    def take_back(self) -> None:
+        self._begin("take_back")
+        if self.slot.owner != "me":
+            raise LeaseLost
+        self.slot = self.slot._replace(offer=None, successor=None, takes=False)
+        self._prolong()
+
+    def ask(self, *, takes: bool = True) -> None:
+        """As a successor does."""
+        self.slot = self.slot._replace(successor="other", takes=takes)
+
     def _prolong(self) -> None:
-        self._deadline = time.monotonic() + LEASE
+        if self.slot.offer is None:
+            self._deadline = time.monotonic() + self.lasts
 
 
 class Bench:
@@ -129,19 +161,27 @@ class Bench:
         self.held = FakeHeld()
         self.sqs = FakeSqs(*messages)
         self.handover = self.end = 60.0
+        self.rest = 5.0
         self.settle = 5.0
+        self.settings = {"BEAT_SECONDS": "0.02", "LEASE_SECONDS": str(LEASE), "THING_RETRY_SECONDS": "60"}
         self.connector: Connector
 
     async def run(self) -> None:
-        settings = ConnectorSettings.from_env(
-            REQUIRED | {"BEAT_SECONDS": "0.02", "LEASE_SECONDS": str(LEASE), "THING_RETRY_SECONDS": "60"}
-        )
+        settings = ConnectorSettings.from_env(REQUIRED | self.settings)
         backlog = FakeBacklog(self.held)
         parts = Parts(self.token, self.lease, self.transport, self.held, self.sqs, backlog)  # type: ignore[arg-type]
         self.connector = Connector("1", settings, parts, 900)
+        self.connector._patience = Patience(sign=0.1, poll=0.002)
         now = time.monotonic()
         self.connector._timing = Timing(
-            now + self.handover, now + self.end, settle=self.settle, grace=1, poll=1, tick=0.01
+            now + self.handover,
+            now + self.end,
+            settle=self.settle,
+            grace=1,
+            poll=1,
+            tick=0.01,
+            quick=0.005,
+            rest=self.rest,
         )
         await self.connector.run()
 
@@ -356,6 +396,7 @@ def test_a_table_that_fails_for_less_than_the_lease_changes_nothing() -> None:
 def test_a_table_that_fails_for_longer_ends_it_at_the_deadline_of_the_lease() -> None:
     async def scenario() -> None:
         bench = Bench()
+        bench.lease.lasts = LEASE
         running = bench.start()
         await until(lambda: "renew" in bench.lease.calls)
         bench.lease.broken = EndpointConnectionError(endpoint_url="https://dynamodb")
@@ -371,6 +412,7 @@ def test_a_table_that_fails_for_longer_ends_it_at_the_deadline_of_the_lease() ->
 def test_a_renewal_that_hangs_does_not_keep_it_receiving_beyond_the_deadline() -> None:
     async def scenario() -> None:
         bench = Bench()
+        bench.lease.lasts = LEASE
         hangs, go_on = threading.Event(), threading.Event()
 
         def renew() -> SlotView:
@@ -568,5 +610,232 @@ def test_an_answer_that_can_not_be_sent_does_not_make_the_end_a_failure() -> Non
         bench.lease.slot = bench.lease.slot._replace(state="stopping")
         await running
         bench.check_ended()
+
+    run(scenario)
+
+
+def test_an_offer_that_is_taken_ends_it_without_touching_the_slot_again() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.handover = 0.02
+        running = bench.start()
+        await until(lambda: bench.lease.slot.leaving)
+        bench.lease.ask()
+        await until(lambda: bench.lease.slot.offer is not None)
+        assert not bench.lease.valid()
+        bench.deliver("pump", 1)
+        bench.lease.slot = bench.lease.slot._replace(owner="other", offer=None, successor=None)
+        await running
+        assert bench.token.answers == ["handover"]
+        assert not bench.transport.tried
+        assert not bench.connector._counters["handover_transitions"]
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_an_offer_that_nobody_takes_is_taken_back_and_the_slot_is_served_on() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.handover = 0.02
+        running = bench.start()
+        await until(lambda: bench.lease.slot.leaving)
+        bench.lease.ask()
+        await until(lambda: "take_back" in bench.lease.calls)
+        bench.deliver("pump", 1)
+        await until(lambda: len(bench.sqs.deleted) == 1)
+        bench.lease.slot = bench.lease.slot._replace(state="stopping")
+        await running
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_after_two_offers_that_nobody_took_the_slot_is_given_up() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.handover = 0.02
+        running = bench.start()
+        await until(lambda: bench.lease.slot.leaving)
+        for turn in (1, 2):
+            bench.lease.ask()
+            await until(lambda turn=turn: bench.lease.calls.count("take_back") == turn)  # type: ignore[misc]
+        bench.lease.ask()
+        await running
+        assert bench.lease.calls.count("offer") == 2
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_a_successor_that_takes_no_offers_gets_the_slot_by_its_release() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.handover = 0.02
+        running = bench.start()
+        await until(lambda: bench.lease.slot.leaving)
+        bench.lease.ask(takes=False)
+        await running
+        assert "offer" not in bench.lease.calls
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_a_push_that_hangs_is_left_behind_before_the_slot_is_offered() -> None:
+    async def scenario() -> None:
+        answered = asyncio.Event()
+        hanging = FakeTransport(lambda *_: answered.wait())  # type: ignore[arg-type]
+        bench = Bench(message("lane-0", reading("pump", 1)), transport=hanging)
+        bench.handover, bench.rest, bench.settle = 0.02, 0.05, 0.05
+        running = bench.start()
+        await until(lambda: bool(bench.transport.tried) and bench.lease.slot.leaving)
+        bench.lease.ask()
+        await until(lambda: bench.lease.slot.offer is not None)
+        assert bench.connector.state is State.SETTLING
+        bench.lease.slot = bench.lease.slot._replace(owner="other", offer=None, successor=None)
+        answered.set()
+        await running
+        assert not bench.sqs.deleted
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_a_slot_is_offered_only_when_every_push_has_been_answered() -> None:
+    async def scenario() -> None:
+        answered = asyncio.Event()
+        slow = FakeTransport(lambda *_: answered.wait())  # type: ignore[arg-type]
+        bench = Bench(message("lane-0", reading("pump", 1)), transport=slow)
+        bench.handover = 0.02
+        running = bench.start()
+        await until(lambda: bool(bench.transport.tried) and bench.lease.slot.leaving)
+        bench.lease.ask()
+        renewals = bench.lease.calls.count("renew")
+        await until(lambda: bench.lease.calls.count("renew") > renewals + 5)
+        assert "offer" not in bench.lease.calls
+        assert bench.lease.valid()
+        answered.set()
+        await until(lambda: bench.lease.slot.offer is not None)
+        assert len(bench.sqs.deleted) == 1
+        bench.lease.slot = bench.lease.slot._replace(owner="other", offer=None, successor=None)
+        await running
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_a_fault_while_the_slot_is_handed_over_ends_it_as_a_failure() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.handover = 0.02
+        bench.lease.failing["offer"] = [KeyError("unforeseen")]
+        running = bench.start()
+        await until(lambda: bench.lease.slot.leaving)
+        bench.lease.ask()
+        with pytest.raises(KeyError):
+            await running
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_the_second_invocation_of_an_event_leaves_slot_and_token_to_the_first() -> None:
+    async def scenario() -> None:
+        bench = Bench(message("lane-0", reading("pump", 1)))
+        bench.lease.taken = Taken.TWIN
+        await bench.run()
+        assert not bench.token.answers
+        assert not bench.sqs.calls
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_one_that_settles_nothing_of_what_it_holds_is_replaced() -> None:
+    async def scenario() -> None:
+        closed = asyncio.Event()
+        hanging = FakeTransport(lambda *_: closed.wait())  # type: ignore[arg-type]
+        bench = Bench(message("lane-0", reading("pump", 1)), transport=hanging)
+        bench.settings["STALL_SECONDS"] = "0.2"
+        bench.settle = 0.05
+        close, answer = bench.transport.close, bench.token.answer
+        reasons: list[str] = []
+
+        async def closing() -> None:
+            closed.set()
+            await close()
+
+        def noted(follow_up: str, reason: str) -> None:
+            reasons.append(reason)
+            answer(follow_up, reason)
+
+        bench.transport.close = closing  # type: ignore[method-assign]
+        bench.token.answer = noted  # type: ignore[method-assign]
+        await bench.run()
+        assert bench.token.answers == ["again"]
+        assert reasons == [StopReason.STALLED.value]
+        assert not bench.sqs.deleted
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_a_platform_that_is_down_is_no_stall() -> None:
+    async def scenario() -> None:
+        def away(*_: Any) -> None:
+            raise ThingworxUnavailable("connection refused")
+
+        bench = Bench(message("lane-0", reading("pump", 1)), transport=FakeTransport(away))
+        bench.settings["STALL_SECONDS"] = "0.3"
+        bench.settle = 0.05
+        running = bench.start()
+        await until(lambda: bool(bench.transport.tried))
+        renewals = bench.lease.calls.count("renew")
+        await until(lambda: bench.lease.calls.count("renew") > renewals + 6)
+        assert bench.connector.state is State.SERVING
+        bench.lease.slot = bench.lease.slot._replace(state="stopping")
+        await running
+        assert bench.token.answers == ["stop"]
+
+    run(scenario)
+
+
+def test_what_happened_is_told_before_it_closes_and_what_happens_then_after(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[dict[str, int]] = []
+    monkeypatch.setattr(serve, "count", lambda _stack, _stage, counters: told.append(counters))
+
+    async def scenario() -> None:
+        bench = Bench(message("lane-0", reading("pump", 1)))
+        bench.end = 0.3
+        close = bench.transport.close
+
+        async def closing() -> None:
+            assert sum(entry.get("delivered", 0) for entry in told) == 1
+            bench.connector._counters["closed"] += 1
+            await close()
+
+        bench.transport.close = closing  # type: ignore[method-assign]
+        await bench.run()
+        assert sum(entry.get("closed", 0) for entry in told) == 2
+        assert sum(entry.get("delivered", 0) for entry in told) == 1
+
+    run(scenario)
+
+
+def test_writes_of_a_slot_keep_to_its_share_of_the_budget() -> None:
+    async def scenario() -> None:
+        bench = Bench(*(message("lane-0", reading("pump", at)) for at in range(20)))
+        bench.settings["MAX_WRITES_PER_SECOND"] = "1"
+        running = bench.start()
+        await until(lambda: bool(bench.transport.accepted))
+        renewals = bench.lease.calls.count("renew")
+        await until(lambda: bench.lease.calls.count("renew") > renewals + 2)
+        assert len(bench.transport.accepted) < 10
+        bench.lease.slot = bench.lease.slot._replace(state="stopping")
+        bench.connector._stop.abandon()
+        await running
 
     run(scenario)
