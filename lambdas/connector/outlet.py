@@ -43,7 +43,6 @@ class Outlet:
         self._open.set()
         self._quiet = asyncio.Event()
         self._quiet.set()
-        self.pushes = 0
 
     async def push(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
         """See `Transport.push`.
@@ -60,7 +59,6 @@ class Outlet:
             await self._stop.pause(_LOOK_SECONDS)
         if not self._owns():
             raise Stopped
-        self.pushes += 1
         self._under_way += 1
         self._quiet.clear()
         try:

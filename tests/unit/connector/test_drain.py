@@ -408,3 +408,43 @@ def test_while_the_held_store_fails_nothing_is_deleted() -> None:
         assert len(bench.sqs.visible) == 1
 
     run(scenario)
+
+
+def test_at_rest_nothing_is_received_and_nothing_is_at_work_until_it_goes_on() -> None:
+    async def scenario() -> None:
+        answered = asyncio.Event()
+        bench = Bench(message("lane-0", reading("pump", 1)), answer=lambda *_: answered.wait())  # type: ignore[arg-type,return-value]
+        bench.start()
+        await until(lambda: bool(bench.transport.tried))
+        assert bench.drain.busy
+        resting = asyncio.ensure_future(bench.drain.rest(10))
+        await asyncio.sleep(0.01)
+        assert not resting.done()
+        answered.set()
+        assert await resting
+        assert bench.sqs.deleted == ["m-0:pump:1"]
+        assert not bench.drain.busy
+        received = len(bench.sqs.of("receive"))
+        bench.sqs.visible.append(message("lane-0", reading("pump", 2)))
+        await asyncio.sleep(0.05)
+        assert len(bench.sqs.of("receive")) == received
+        bench.drain.go_on()
+        await until(lambda: len(bench.sqs.deleted) == 2)
+        await bench.end()
+
+    run(scenario)
+
+
+def test_what_takes_too_long_to_come_to_rest_is_told() -> None:
+    async def scenario() -> None:
+        answered = asyncio.Event()
+        bench = Bench(message("lane-0", reading("pump", 1)), answer=lambda *_: answered.wait())  # type: ignore[arg-type,return-value]
+        bench.start()
+        await until(lambda: bool(bench.transport.tried))
+        assert not await bench.drain.rest(0.05)
+        answered.set()
+        bench.drain.go_on()
+        await until(lambda: len(bench.sqs.deleted) == 1)
+        await bench.end()
+
+    run(scenario)
