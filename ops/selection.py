@@ -45,7 +45,7 @@ class Selection(NamedTuple):
         if self.thing is not None:
             return [self.thing]
         found = set()
-        for number, (state, thing) in enumerate(items.keys(), 1):
+        for number, (state, thing) in enumerate(items.partitions(), 1):
             if state in self.states:
                 found.add(thing)
             if number % _PROGRESS_EVERY == 0:

@@ -112,7 +112,7 @@ class HeldItems:
             if not page.more:
                 return
 
-    def keys(self) -> Iterator[tuple[str, str]]:
+    def partitions(self) -> Iterator[tuple[str, str]]:
         """State and Thing of every held reading, in no order, each as often as it has readings.
 
         Reads the whole table, one page of at most 1 MB at a time.

@@ -80,7 +80,7 @@ def test_every_held_reading_is_named_with_its_state_and_thing_but_no_allowance(
     client: DynamoDBClient,
 ) -> None:
     items = held(client, reading(1), reading(2), reading(3, "a#b", state="unrouted"), reading(4, ""))
-    assert sorted(items.keys()) == [
+    assert sorted(items.partitions()) == [
         ("parked", ""),
         ("parked", "pump"),
         ("parked", "pump"),
