@@ -413,7 +413,7 @@ def test_while_the_held_store_fails_nothing_is_deleted() -> None:
 def test_at_rest_nothing_is_received_and_nothing_is_at_work_until_it_goes_on() -> None:
     async def scenario() -> None:
         answered = asyncio.Event()
-        bench = Bench(message("lane-0", reading("pump", 1)), answer=lambda *_: answered.wait())  # type: ignore[arg-type,return-value]
+        bench = Bench(message("lane-0", reading("pump", 1)), answer=lambda *_: answered.wait())  # type: ignore[arg-type]
         bench.start()
         await until(lambda: bool(bench.transport.tried))
         assert bench.drain.busy
@@ -438,7 +438,7 @@ def test_at_rest_nothing_is_received_and_nothing_is_at_work_until_it_goes_on() -
 def test_what_takes_too_long_to_come_to_rest_is_told() -> None:
     async def scenario() -> None:
         answered = asyncio.Event()
-        bench = Bench(message("lane-0", reading("pump", 1)), answer=lambda *_: answered.wait())  # type: ignore[arg-type,return-value]
+        bench = Bench(message("lane-0", reading("pump", 1)), answer=lambda *_: answered.wait())  # type: ignore[arg-type]
         bench.start()
         await until(lambda: bool(bench.transport.tried))
         assert not await bench.drain.rest(0.05)
