@@ -113,6 +113,7 @@ locals {
       vpc         = var.thingworx_vpc
       environment = merge(local.thingworx_environment, local.held_environment, var.presence_property == null ? {} : { PRESENCE_PROPERTY = var.presence_property }, var.shadow_name == null ? {} : { SHADOW_NAME = var.shadow_name }, {
         CONTROL_TABLE               = aws_dynamodb_table.control.name
+        DISCOVERY_STATE_MACHINE_ARN = local.discovery_state_machine_arn
         IOT_DATA_ENDPOINT           = data.aws_iot_endpoint.data.endpoint_address
         HANDOVER_BEFORE_END_SECONDS = var.connector_timings.handover_before_end_seconds
         HANDOVER_JITTER_SECONDS     = var.connector_timings.handover_jitter_seconds

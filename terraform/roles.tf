@@ -227,6 +227,11 @@ locals {
         Action   = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage"]
         Resource = local.slot_queues_arn
       },
+      { # for Things whose model has changed
+        Effect   = "Allow"
+        Action   = "states:StartExecution"
+        Resource = local.discovery_state_machine_arn
+      },
       { # these take no resource (service authorization reference); the token itself is the permission
         Effect   = "Allow"
         Action   = ["states:SendTaskFailure", "states:SendTaskHeartbeat", "states:SendTaskSuccess"]

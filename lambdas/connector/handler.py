@@ -23,6 +23,7 @@ from lambdas.connector.assembly import assigned_things
 from lambdas.connector.backlog_store import BacklogStore
 from lambdas.connector.breaker_store import ControlTableBreaker
 from lambdas.connector.lease import Lease
+from lambdas.connector.model_changes import ModelChanges, TellsChanges
 from lambdas.connector.push_times import PushTimes
 from lambdas.connector.serve import Connector, Parts
 from lambdas.connector.token import TaskToken, TokenClosed
@@ -32,6 +33,7 @@ from lambdas.shared.held_store import HeldStore
 from lambdas.shared.observability import logger
 from lambdas.shared.secrets import Secret
 from lambdas.shared.settings import ConnectorSettings
+from lambdas.shared.wanted import WantedRuns
 from lambdas.thingworx.breaker import Breaker
 from lambdas.thingworx.certificates import read_certificates
 
@@ -166,6 +168,7 @@ def _connector(event: dict[str, Any], context: LambdaContext, token: TaskToken) 
         slots=lambda: table.slots_sharing(time.time_ns() // 1_000_000),
         times=times,
         requests=_requests(event["slot"], transport, settings, clients, lease, times, counters),
+        models=_models(transport, settings, clients, counters),
     )
     seconds_left = context.get_remaining_time_in_millis() / 1000
     return Connector(event["slot"], settings, parts, seconds_left, counters)
@@ -195,6 +198,22 @@ def _requests(  # noqa: PLR0917 - all of them made by `_connector`, its only cal
         times=times,
         counters=counters,
     )
+
+
+def _models(
+    transport: Transport, settings: ConnectorSettings, clients: _Clients, counters: Counter[str]
+) -> ModelChanges | None:
+    """What has changed Things read again, with a transport that is told of them."""
+    if not isinstance(transport, TellsChanges):
+        return None
+    changes = ModelChanges(
+        WantedRuns(settings.control_table, clients.dynamodb),
+        clients.stepfunctions,
+        settings.discovery_state_machine_arn,
+        counters,
+    )
+    transport.tell_changes(changes.noticed)
+    return changes
 
 
 def _transport(settings: ConnectorSettings, clients: _Clients, counters: Counter[str]) -> Transport:

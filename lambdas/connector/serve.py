@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from lambdas.connector.assigned import AssignedThings
     from lambdas.connector.backlog import Store
     from lambdas.connector.lease import Lease
+    from lambdas.connector.model_changes import ModelChanges
     from lambdas.connector.push_times import PushTimes
     from lambdas.connector.slot_view import SlotView
     from lambdas.connector.token import TaskToken
@@ -97,6 +98,7 @@ class Parts(NamedTuple):
         slots: how many slots share the write budget; blocks.
         times: gives pushed values their times.
         requests: answers what ThingWorx asks.
+        models: passes on which Things were changed; None with a transport that isn't told.
     """
 
     token: TaskToken
@@ -109,6 +111,7 @@ class Parts(NamedTuple):
     slots: Callable[[], int] = lambda: 1
     times: PushTimes | None = None
     requests: Requests = NoRequests()
+    models: ModelChanges | None = None
 
 
 class Connector:
@@ -416,8 +419,8 @@ class Connector:
         return outcome
 
     def _begin_keeping(self) -> None:
-        if self._parts.assigned is not None:
-            self._keepers = [self._begun(self._parts.assigned.keep())]
+        kept = (self._parts.assigned, self._parts.models)
+        self._keepers = [self._begun(part.keep()) for part in kept if part is not None]
 
     def _begun(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task beside receiving; when it breaks, the connector ends, and fails with its error."""

@@ -244,6 +244,7 @@ class ConnectorSettings(_ThingworxSettings, _HeldSettings):
     presence_property: str | None = _setting("a property name", _text, None)
     alwayson_timeouts: str = _setting("a JSON object of seconds by name", _text, "{}")
     control_table: str = _setting("a DynamoDB table name", _text)
+    discovery_state_machine_arn: str | None = _setting("the ARN of the discovery state machine", _arn, None)
     iot_data_endpoint: str | None = _setting("a host name", _text, None)
     shadow_name: str | None = _setting("a shadow name of up to 64 letters, digits, : _ -", _shadow_name, None)
     shadow_section: str = _setting("desired or reported", _one_of("desired", "reported"), "desired")

@@ -148,6 +148,10 @@ class AlwaysOnTransport:
         """Things that the platform refuses now, with the reason."""
         return self._link.parked()
 
+    def tell_changes(self, told: Callable[[str], None]) -> None:
+        """Tell of each Thing that is changed in the platform while it is served."""
+        self._link.model_changed = told
+
     async def ready(self, thing: str) -> None:
         """Wait until a Thing is bound and synchronised; it is bound first when it isn't yet.
 

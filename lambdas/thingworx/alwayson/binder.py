@@ -10,7 +10,7 @@ from lambdas.thingworx.alwayson.binding import Bindings, BoundThing, Phase, grou
 from lambdas.thingworx.alwayson.calls import Answer, NoAnswer
 from lambdas.thingworx.alwayson.codes import Method, Status, is_success
 from lambdas.thingworx.alwayson.deadlines import Deadlines
-from lambdas.thingworx.alwayson.events import ThingParked, ThingReady
+from lambdas.thingworx.alwayson.events import ModelChanged, ThingParked, ThingReady
 from lambdas.thingworx.alwayson.model import Bind, Response
 from lambdas.thingworx.alwayson.multipart import encode_message
 from lambdas.thingworx.alwayson.outbox import Outbox, explained, lost
@@ -28,6 +28,9 @@ __all__ = ["Binder"]
 #: BIND messages under way at once: each holds up to a frame full of names.
 _BINDS_AT_ONCE = 8
 _MOST_DOUBLINGS = 16
+#: Whether a platform that sends SynchronizeModelState sends NotifyPropertyUpdate as well isn't documented:
+#: so soon after a Thing became ready, it may belong to the synchronisation and not to a change.
+_SETTLED_SECONDS = 5.0
 _CONFLICT_TRIES = 12
 _CONFLICT_MOST_SECONDS = 8.0
 #: The platform is busy or away, which says nothing about the Thing that was asked for.
@@ -140,18 +143,23 @@ class Binder:
         if thing.phase is Phase.BINDING:
             # Only a Thing that is bound is told: its BIND's answer is still on the way.
             self._synchronise(thing)
+        if thing.phase is Phase.READY and self._outbox.now() - thing.ready_at >= _SETTLED_SECONDS:
+            self._outbox.events.append(ModelChanged(thing.name))
         if thing.phase is not Phase.WANTED:
             self._ask_subscriptions(thing)
 
     def ready(self, thing: BoundThing, subscriptions: InfoTable | None) -> None:
         """The platform has told what it wants of a Thing, which it does only once that is bound."""
-        thing.subscriptions = subscriptions_in(subscriptions)
+        before, thing.subscriptions = thing.subscriptions, subscriptions_in(subscriptions)
         thing.asked, thing.overdue = 0, False
         thing.refusals, thing.status, thing.reason = 0, 0, ""
         self._sync.discard(thing)
         self._retry.discard(thing)
         if thing.phase is not Phase.READY:
             self.bindings.enter(thing, Phase.READY)
+            thing.ready_at = self._outbox.now()
+        elif thing.subscriptions != before:
+            self._outbox.events.append(ModelChanged(thing.name))
         self._outbox.events.append(ThingReady(thing.name))
 
     def _bind_more(self) -> None:

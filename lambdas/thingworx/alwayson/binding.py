@@ -56,6 +56,7 @@ class BoundThing:
         alone: a BIND of this Thing by itself was answered with success on this connection.
         overdue: the platform didn't begin to synchronise it in time.
         asked: request id of the latest GetPropertySubscriptions; an older one's answer doesn't count.
+        ready_at: when it became ready, by the session's clock.
     """
 
     name: str
@@ -68,6 +69,7 @@ class BoundThing:
     alone: bool = False
     overdue: bool = False
     asked: int = 0
+    ready_at: float = 0.0
 
     @property
     def bind_name(self) -> str:

@@ -15,6 +15,7 @@ __all__ = [
     "Authenticated",
     "Broken",
     "Event",
+    "ModelChanged",
     "Reply",
     "ThingParked",
     "ThingReady",
@@ -39,6 +40,12 @@ class Broken(NamedTuple):
 
 class ThingReady(NamedTuple):
     """A Thing is bound and synchronised, or synchronised anew: values may be pushed."""
+
+    thing: str
+
+
+class ModelChanged(NamedTuple):
+    """A Thing that was served already was changed in the platform: saved, restarted, or bound otherwise."""
 
     thing: str
 
@@ -91,4 +98,6 @@ class Reply(NamedTuple):
     content: InfoTable | None = None
 
 
-Event: TypeAlias = Authenticated | AuthRefused | Broken | ThingReady | ThingParked | Answered | Asked
+Event: TypeAlias = (
+    Authenticated | AuthRefused | Broken | ThingReady | ThingParked | ModelChanged | Answered | Asked
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from websockets.exceptions import ConnectionClosed
@@ -27,6 +28,7 @@ from lambdas.thingworx.alwayson.events import (
     AuthRefused,
     Broken,
     Event,
+    ModelChanged,
     Reply,
     ThingParked,
     ThingReady,
@@ -49,6 +51,10 @@ if TYPE_CHECKING:
     from lambdas.thingworx.infotable import ValueRow
 
 __all__ = ["Link"]
+
+
+def _nobody(_: str) -> None:
+    """Nobody asked to be told."""
 
 
 class Link:
@@ -86,11 +92,14 @@ class Link:
         self._authenticated = False
         self._used_key: AppKey | None = None
         self._wake = asyncio.Event()
+        self._all_sent = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._calls: dict[int, asyncio.Future[Answer]] = {}
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._watching: list[asyncio.Future[None]] = []
         self._background: set[asyncio.Task[None]] = set()
+        #: Told of each Thing that was changed in the platform while it was served.
+        self.model_changed: Callable[[str], None] = _nobody
 
     async def open(self) -> None:
         """Connect and authenticate; from then on, stay connected.
@@ -111,6 +120,7 @@ class Link:
         """Close the connection, without UNBIND; whatever waits fails."""
         running, self._running = self._running, None
         if running is not None:
+            await self._said()
             self._session.closing()
             running.cancel()
             await asyncio.wait([running])
@@ -118,6 +128,14 @@ class Link:
             self._timer.cancel()
         for task in self._background:
             task.cancel()
+
+    async def _said(self) -> None:
+        """Wait until what was just answered is sent, for as long as closing may take."""
+        await asyncio.sleep(0)  # for answers that were found this very moment
+        if self._session.is_open:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._timeouts.close):
+                    await self._all_sent.wait()
 
     def bind(self, things: Iterable[str]) -> None:
         """Keep these Things bound."""
@@ -333,6 +351,8 @@ class Link:
             self._wake.clear()
             for frame in self._session.frames_to_send():
                 await websocket.send(frame)
+            if not self._wake.is_set():
+                self._all_sent.set()
 
     async def _asked_breaker(self, question: Callable[[str], None], key: AppKey) -> None:
         try:
@@ -350,6 +370,7 @@ class Link:
             if not changed.done():
                 changed.set_result(None)
         self._watching.clear()
+        self._all_sent.clear()
         self._wake.set()
         when = self._session.next_deadline()
         if when is not None and (self._timer is None or when < self._timer.when()):
@@ -370,6 +391,8 @@ class Link:
                     future.set_result(answer)
             case ThingReady(thing) | ThingParked(thing):
                 self._release(thing)
+            case ModelChanged(thing):
+                self.model_changed(thing)
             case Asked():
                 self._begin(self._reply(event))
             case Authenticated():

@@ -33,6 +33,7 @@ from lambdas.thingworx.alwayson.events import (
     Authenticated,
     AuthRefused,
     Broken,
+    ModelChanged,
     Reply,
     ThingParked,
     ThingReady,
@@ -162,6 +163,39 @@ def test_subscriptions_are_read_again_when_the_platform_says_so_while_the_thing_
     thing = dialogue.session.thing("pump")
     assert thing
     assert thing.subscriptions["temp"].push_type == "NEVER"
+
+
+@pytest.mark.parametrize("mode", ["current", "legacy"])
+def test_the_synchronisation_after_a_bind_is_no_change_of_the_model(mode: str) -> None:
+    dialogue = Dialogue(Peer(mode=mode))
+    dialogue.session.bind(["pump", "fan"])
+    for _ in range(2):
+        dialogue.connect()
+        dialogue.hear(dialogue.peer.ask("pump", "NotifyPropertyUpdate"))  # one more, as some platforms may
+        dialogue.talk()
+        dialogue.wait(60)
+        dialogue.lose()
+    assert not dialogue.of(ModelChanged)
+
+
+def test_a_thing_that_is_changed_while_it_is_served_is_told() -> None:
+    dialogue = Dialogue()
+    dialogue.session.bind(["pump", "fan"])
+    dialogue.connect()
+    dialogue.wait(60)
+    dialogue.hear(dialogue.peer.ask("pump", "NotifyPropertyUpdate"))
+    dialogue.talk()
+    assert dialogue.of(ModelChanged) == [ModelChanged("pump")]
+
+
+def test_other_subscriptions_are_a_change_however_soon_they_come() -> None:
+    dialogue = Dialogue()
+    dialogue.session.bind(["pump"])
+    dialogue.connect()
+    dialogue.peer.wishes["pump"] = subscriptions(temp="NEVER")
+    dialogue.hear(dialogue.peer.ask("pump", "NotifyPropertyUpdate"))
+    dialogue.talk()
+    assert dialogue.of(ModelChanged) == [ModelChanged("pump")]
 
 
 def test_an_older_answer_about_subscriptions_does_not_undo_a_newer_one() -> None:
