@@ -30,9 +30,11 @@ SLOTS = THINGS // THINGS_PER_SLOT
 TOPIC = "/sample/topic"
 TEST_DEVICE = "MyTestDevice1"
 TEST_PAYLOAD = {"temp": 10, "waterLevel": 12, "state": "reporting"}
+WRITTEN = 21.5
 MALFORMED = b'{"temp": 10, "waterLevel": '
 _HANDOVER_SECONDS = 120.0
 _ARRIVAL_SECONDS = 60.0
+_PRESENCE_SECONDS = 60.0
 
 
 class Check(NamedTuple):
@@ -46,6 +48,30 @@ class Check(NamedTuple):
     def holds(self) -> bool:
         """Whether what was seen is what was expected."""
         return bool(self.expected == self.seen)
+
+
+class _Seen(NamedTuple):
+    """What was seen on the way, for the closing table.
+
+    Attributes:
+        discovery: status of the run started by hand.
+        running: connector executions.
+        before: Things shown as connected before their devices connected.
+        connected: the same while they were.
+        after: the same after they had disconnected.
+        delta: what the device was told when ThingWorx wrote.
+        confirmed: the value ThingWorx showed then.
+        handed_over: slots that got a new connector while devices published.
+    """
+
+    discovery: str
+    running: int
+    before: int
+    connected: int
+    after: int
+    delta: Any
+    confirmed: Any
+    handed_over: int
 
 
 class _Sent(NamedTuple):
@@ -99,16 +125,42 @@ class Demo:
         )
         self._say(f"{len(first_owners)} connectors serve {SLOTS} slots")
         running = self._observer.running_connectors()
+        before = self._observer.connected()
         with ExitStack() as devices:
             fleet = [devices.enter_context(self._sandbox.device(name)) for name in thing_names()]
             self._say(f"{len(fleet)} devices are connected over MQTT with TLS")
+            connected = self._wait_for_connected(THINGS)
             self._publish_test_case(fleet[0])
+            delta, confirmed = self._write_in_thingworx(fleet[0])
             self._publish_the_rest(devices.enter_context(self._sandbox.device("NobodyKnowsMe")), fleet[1])
             handed_over = self._publish_until_handed_over(fleet, first_owners)
-            connected = self._wait_for("Things", self._observer.connected, lambda count: count == THINGS)
+        self._say("the devices have disconnected")
+        after = self._wait_for_connected(0)
         self._wait_for("values", self._missing, lambda missing: not missing, _ARRIVAL_SECONDS)
         self._say(f"{len(self._sent)} values were published, {len(self._missing())} have not arrived")
-        return self._checks(status, running, handed_over, connected)
+        return self._checks(_Seen(status, running, before, connected, after, delta, confirmed, handed_over))
+
+    def _wait_for_connected(self, things: int) -> int:
+        """Things that ThingWorx shows as connected, once they are so many."""
+        seen: int = self._wait_for(
+            "isConnected", self._observer.connected, lambda count: count == things, _PRESENCE_SECONDS
+        )
+        self._say(f"ThingWorx shows {seen} Things as connected")
+        return seen
+
+    def _write_in_thingworx(self, device: Device) -> tuple[Any, Any]:
+        """Write a property there; what the device is told, and the value ThingWorx shows afterwards."""
+        device.subscribe(device.delta_topic)
+        self._sandbox.write_property(device.name, "temp", WRITTEN)
+        deltas = self._wait_for("the delta", lambda: device.received(device.delta_topic), bool)
+        confirmed = self._wait_for(
+            "the confirmation",
+            lambda: self._observer.current(device.name, "temp"),
+            lambda value: value == WRITTEN,
+        )
+        told = deltas[0]["state"] if deltas else None
+        self._say(f"temp = {WRITTEN} was written in ThingWorx; the device was told {json.dumps(told)}")
+        return told, confirmed
 
     def _publish_test_case(self, device: Device) -> None:
         self._publish(device, TEST_PAYLOAD)
@@ -178,7 +230,7 @@ class Demo:
             time.sleep(0.3)
         return seen
 
-    def _checks(self, discovery: str, running: int, handed_over: int, connected: int) -> list[Check]:
+    def _checks(self, seen: _Seen) -> list[Check]:
         slots = [slot for slot in self._observer.slots() if slot.state == "active" and slot.queue_url]
         # What ThingWorx has settled is counted a moment later: counters travel by log lines.
         self._wait_for(
@@ -196,16 +248,20 @@ class Demo:
         }
         reordered = _reordered(self._observer.writes())
         return [
-            Check("discovery started by hand", "SUCCEEDED", discovery),
+            Check("discovery started by hand", "SUCCEEDED", seen.discovery),
             Check("slots with a queue", SLOTS, len(slots)),
-            Check("running connectors", SLOTS, running),
+            Check("running connectors", SLOTS, seen.running),
             Check(
                 f"{TEST_DEVICE}: {', '.join(TEST_PAYLOAD)}",
                 _shown(TEST_PAYLOAD.values()),
                 _shown(test_values.get(name, "nothing") for name in TEST_PAYLOAD),
             ),
-            Check("Things shown as connected in ThingWorx", THINGS, connected),
-            Check("slots handed over while publishing", SLOTS, handed_over),
+            Check("Things connected before their devices are", 0, seen.before),
+            Check("Things connected while their devices are", THINGS, seen.connected),
+            Check("Things connected after their devices left", 0, seen.after),
+            Check("write in ThingWorx, told to the device", _text({"temp": WRITTEN}), _text(seen.delta)),
+            Check("write in ThingWorx, confirmed there", WRITTEN, seen.confirmed),
+            Check("slots handed over while publishing", SLOTS, seen.handed_over),
             Check("values that did not arrive with their time", 0, len(self._missing())),
             Check("values that arrived out of order", 0, reordered),
             Check("unknown device's reading is held as", "unknown_thing", held.pop(unknown, "nothing")),

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import ssl
     from types import TracebackType
 
+    from paho.mqtt.client import MQTTMessage
+
 __all__ = ["Device"]
 
 _SECONDS = 15.0
@@ -32,9 +34,13 @@ class Device:
         self.name = name
         self._endpoint = endpoint
         self._connected = threading.Event()
+        self._subscribed = threading.Event()
+        self._received: dict[str, list[Any]] = {}
         self._client = Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=MQTTv311)
         self._client.tls_set_context(context)
         self._client.on_connect = lambda *_: self._connected.set()
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = self._take
 
     def __enter__(self) -> Self:
         host, port = self._endpoint
@@ -52,6 +58,25 @@ class Device:
     ) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+
+    @property
+    def delta_topic(self) -> str:
+        """Where AWS IoT tells the device what its shadow wants that it hasn't reported."""
+        return f"$aws/things/{self.name}/shadow/update/delta"
+
+    def subscribe(self, topic: str) -> None:
+        """Take messages of `topic` from now on."""
+        self._subscribed.clear()
+        self._client.subscribe(topic, qos=1)
+        if not self._subscribed.wait(_SECONDS):
+            raise TimeoutError(f"{self.name} could not subscribe to {topic}")
+
+    def received(self, topic: str) -> list[Any]:
+        """Messages of `topic` so far, as parsed from JSON."""
+        return list(self._received.get(topic, ()))
+
+    def _take(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
+        self._received.setdefault(message.topic, []).append(json.loads(message.payload))
 
     def publish(self, topic: str, payload: dict[str, Any] | bytes) -> tuple[int, int]:
         """Publish with QoS 1 and wait for the broker's acknowledgement.

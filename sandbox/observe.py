@@ -82,6 +82,13 @@ class Observer:
             states = [thing.values.get("isConnected") for thing in platform.things.values()]
         return sum(state is not None and state.value is True for state in states)
 
+    def current(self, thing: str, name: str) -> Any:
+        """A property's current value in ThingWorx, None when it has none."""
+        platform = self._sandbox.platform
+        with platform.lock:
+            stored = platform.things[thing].values.get(name)
+        return stored.value if stored else None
+
     def writes(self) -> list[Write]:
         """Everything ThingWorx accepted, in the order it came."""
         platform = self._sandbox.platform

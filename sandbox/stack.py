@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
+import requests
 
 from sandbox.certificates import make_certificates
 from sandbox.devices import Device
@@ -149,6 +150,21 @@ class Sandbox:
     def device(self, name: str) -> Device:
         """An MQTT device named `name`, connected over verified TLS."""
         return Device(name, self.emulator.mqtt_endpoint, self.emulator.mqtt_tls_context())
+
+    def write_property(self, thing: str, name: str, value: Any) -> None:
+        """Write a property as a user of ThingWorx does; returns when the platform has answered.
+
+        Raises:
+            requests.HTTPError: it refused, or the edge did.
+        """
+        answer = requests.put(
+            f"{self.simulator.url}/Thingworx/Things/{thing}/Properties/{name}",
+            json={name: value},
+            headers={"appKey": self.simulator.app_key, "Accept": "application/json"},
+            verify=str(self.folder / "certificates" / "bundle.pem"),
+            timeout=30,
+        )
+        answer.raise_for_status()
 
     def _make_secret(self, name: str, text: str) -> str:
         made = self.client("secretsmanager").create_secret(Name=name, SecretString=text)
