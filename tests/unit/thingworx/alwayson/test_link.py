@@ -383,6 +383,29 @@ def test_requests_of_the_platform_are_answered_by_whoever_takes_them() -> None:
     run(scenario())
 
 
+def test_what_was_just_answered_is_sent_before_the_connection_is_closed() -> None:
+    peer = Peer(default=subscriptions(temp="ALWAYS"))
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def answer(_: Asked) -> Reply:
+        asked.set()
+        await go.wait()
+        return Reply(Status.SUCCESS)
+
+    async def scenario() -> None:
+        async with connected(peer) as (platform, transport):
+            await transport.push("pump", [row(1, 2.5)])
+            transport.handler = answer
+            await platform.say(peer.request(Method.PUT, "pump", Characteristic.PROPERTIES, "temp"))
+            await asked.wait()
+            before = len(peer.replies)
+            go.set()
+            await transport.close()
+            await until(lambda: len(peer.replies) == before + 1)
+
+    run(scenario())
+
+
 class Certificates:
     """An authority, the platform's certificate and a client's."""
 
