@@ -156,7 +156,7 @@ def test_an_event_is_stored_before_its_message_is_deleted(open_world: Callable[.
     item = world.dynamodb.get_item(
         TableName=CONTROL_TABLE, Key={"pk": {"S": "presence#1"}, "sk": {"S": PUMP}}, ConsistentRead=True
     )["Item"]
-    assert (item["connected"], item["version"], item["bound"]) == ({"BOOL": True}, {"N": "5"}, {"BOOL": True})
+    assert (item["connected"], item["version"]) == ({"BOOL": True}, {"N": "5"})
     end(world, running, "t")
 
 
@@ -179,6 +179,28 @@ def test_the_next_connector_shows_the_same_things_without_asking_anybody(
     end(world, running, "second")
     assert len(world.broker.asked) == asked
     assert changes(world, FAN) == []
+
+
+def test_a_hand_over_keeps_present_things_connected_and_absent_ones_away(
+    open_world: Callable[..., World],
+) -> None:
+    world = open_world(LEASE_SECONDS="6", HANDOVER_BEFORE_END_SECONDS="28")
+    world.server.platform.settings.change({"bind_protection": "last-in-wins"})
+    first = world.start("first", seconds=30)
+    world.send_presence(came(PUMP, 5), came(FAN, 1))
+    until(lambda: shown(world) == {PUMP, FAN})
+    world.send_presence(went(FAN, 1, NOW + 1))
+    until(lambda: shown(world) == {PUMP})
+    until(lambda: "first" in world.states.answers)
+    second = world.start("second")
+    world.send_presence(came(THINGS[2], 1))
+    first.wait()
+    until(lambda: shown(world) == {PUMP, THINGS[2]})
+    assert changes(world, PUMP) == changes(world, THINGS[2]) == [True]
+    assert changes(world, FAN) == [True, False]
+    world.send_presence(went(PUMP, 5, NOW + 2))
+    until(lambda: shown(world) == {THINGS[2]})
+    end(world, second, "second")
 
 
 def test_a_silent_thing_is_shown_as_away_until_its_next_reading(
