@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
 
@@ -61,6 +62,11 @@ class Stack:
     def states(self) -> SFNClient:
         """Step Functions."""
         return self._session.client("stepfunctions")
+
+    @cached_property
+    def objects(self) -> S3Client:
+        """S3."""
+        return self._session.client("s3")
 
     @cached_property
     def metrics(self) -> Any:
