@@ -104,7 +104,7 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
         )
     if "things" in chosen and {"full", "allow_removals"} & chosen.keys():
         raise OperatorError(
-            "--things goes without --full and --allow-removals: these Things are read anyway, others left alone"
+            "--things goes without --full and --allow-removals: these are read anyway, others are left alone"
         )
     return chosen
 
