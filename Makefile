@@ -6,8 +6,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 ARCHITECTURE ?= arm64
 RUNTIME ?= 3.13
+# Seeds that `chaos` runs, and the first of them; `test` runs 1 to 5.
+SEEDS ?= 20
+SEED ?= 6
 
-.PHONY: help setup build lint format test e2e demo sandbox verify clean
+.PHONY: help setup build lint format test chaos e2e demo sandbox verify clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,7 +37,10 @@ format: $(STAMP) ## Format Python and Terraform.
 	terraform fmt -recursive terraform
 
 test: $(STAMP) ## Unit and integration tests: Python and a package index only.
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/unit tests/integration
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/unit tests/integration tests/chaos
+
+chaos: $(STAMP) ## Random faults over the real handlers, SEEDS of them from SEED on: lost, reordered, miscounted?
+	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --seed $(SEED)
 
 e2e: setup ## The emulator's contract tests, then the whole stack by real Terraform in the sandbox.
 	$(BIN)/python -m pytest tests/sandbox tests/e2e
@@ -45,7 +51,7 @@ demo: setup ## Deploy to this machine, publish over MQTT, hand over, check, take
 sandbox: setup ## Deploy to this machine and stay up until Ctrl-C.
 	$(BIN)/python -m sandbox up
 
-verify: lint test e2e ## What CI runs.
+verify: lint test chaos e2e ## What CI runs.
 
 clean: ## Remove everything that the other targets made.
 	rm -rf $(VENV) .sandbox dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

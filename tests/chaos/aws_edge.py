@@ -231,8 +231,9 @@ class AwsEdge:
         self.holds.append(Hold(time.time(), key["sk"]["S"], owner, until, caller, state))
 
     def _note_sent(self, queue: str, group: str, body: str) -> None:
-        readings = json.loads(body).get("readings", [])
-        self.sent.append(Sent(time.time(), queue, group, tuple(entry[2] for entry in readings)))
+        parcel = json.loads(body)
+        readings = tuple(entry[2] for entry in parcel.get("readings", []))
+        self.sent.append(Sent(time.time(), queue, group, readings, parcel.get("replay", "")))
 
     def _through_moto(self, request: web.Request, body: bytes) -> _Answer:
         headers = {

@@ -140,6 +140,10 @@ class Faults:
         self._world.edge.faults.add(fault)
         self._after(seconds, lambda: self._world.edge.faults.remove(fault))
 
+    def fail_sends(self, **rule: Any) -> None:
+        """Let the router's calls fail in parts."""
+        self.fail_aws(**rule)
+
     def lose_registry(self) -> None:
         """Empty Redis, and repair it by a discovery run."""
         self._world.lose_registry()

@@ -218,19 +218,25 @@ def _first_writes(history: History) -> dict[tuple[str, str], list[Write]]:
 
 
 def _out_of_order(history: History) -> Iterator[str]:
-    """First deliveries go on in time, but for readings that somebody sent again from the held store."""
+    """First deliveries go on in time; what was sent again from the held store may be late if counted so."""
     replayed = {reading for message in history.sent if message.replay for reading in message.readings}
     replayed |= {put.reading for put in history.puts if put.state == "unrouted"}
-    late = {(offer.thing, offer.time) for offer in history.offers if offer.reading in replayed}
+    may_be_late = {(offer.thing, offer.time) for offer in history.offers if offer.reading in replayed}
+    late: set[tuple[str, int]] = set()
+    killed = _killed(history)
     for (thing, name), writes in _first_writes(history).items():
         newest: Write | None = None
         for write in writes:
-            if (thing, write.time) in late:
-                continue
-            if newest is not None and write.time < newest.time:
-                yield f"{thing}.{name}: {_line(write)} came after {_line(newest)}"
-            else:
+            if newest is None or write.time > newest.time:
                 newest = write
+            elif (thing, write.time) not in may_be_late:
+                yield f"{thing}.{name}: {_line(write)} came after {_line(newest)}"
+            elif write.client not in killed:
+                late.add((thing, write.time))
+    totals = _totals(history)
+    counted = totals["connector.late"] + totals["connector.replayed_late"]
+    if len(late) > counted:
+        yield f"{len(late)} readings came late, {counted} were counted as late, such as {sorted(late)[:3]}"
 
 
 def _gone_back(history: History) -> Iterator[str]:
@@ -287,17 +293,28 @@ def _in_force(changes: list[Hold], moment: float) -> Iterator[Hold]:
             yield hold
 
 
-def _miscounted(history: History) -> Iterator[str]:
+def _killed(history: History) -> set[str]:
+    """Processes whose last counters may be missing."""
+    return {name for name, client in history.clients.items() if client.killed}
+
+
+def _totals(history: History) -> Counter[str]:
+    """All counters, as `{stage}.{name}`."""
     totals: Counter[str] = Counter()
+    for client in history.clients.values():
+        for stage, counters in client.counters:
+            totals.update({f"{stage}.{name}": number for name, number in counters.items()})
+    return totals
+
+
+def _miscounted(history: History) -> Iterator[str]:
+    totals = _totals(history)
     for name, client in history.clients.items():
         for stage, counters in client.counters:
-            sides = _SUMS.get(stage)
-            if sides is not None:
-                total, parts = sides
+            for total, parts in _SUMS.get(stage, ()):
                 expected = sum(counters.get(part, 0) for part in parts)
                 if counters.get(total, 0) != expected:
                     yield f"{name}: {total} is {counters.get(total, 0)}, its parts are {expected}: {counters}"
-            totals.update({f"{stage}.{key}": value for key, value in counters.items()})
     if totals["router.readings_in"] != history.settled:
         yield f"the router counted {totals['router.readings_in']} readings of {history.settled} settled"
     yield from _uncounted(history, totals["connector.delivered"] + totals["connector.late"])
@@ -309,7 +326,7 @@ def _uncounted(history: History, counted: int) -> Iterator[str]:
     for write in history.writes:
         writers[write.thing, write.time].add(write.client)
     held = {put.reading for put in history.puts}
-    killed = {name for name, client in history.clients.items() if client.killed}
+    killed = _killed(history)
     sure = sum(
         1
         for offer in history.offers
@@ -321,15 +338,18 @@ def _uncounted(history: History, counted: int) -> Iterator[str]:
         yield f"{sure} readings were delivered by processes that lived on, {counted} were counted"
 
 
-_SUMS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "router": (
-        "readings_in",
-        ("routed", "held_unrouted", "held_rejected", "dropped_unregistered", "dropped_held_full"),
-    ),
-    "connector": (
-        "taken",
-        ("delivered", "late", "duplicate", "held_parked", "held_rejected", "dropped_held_full"),
-    ),
+_SETTLED = ("delivered", "late", "duplicate", "held_parked", "held_rejected", "dropped_held_full")
+_SUMS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
+    "router": [
+        (
+            "readings_in",
+            ("routed", "held_unrouted", "held_rejected", "dropped_unregistered", "dropped_held_full"),
+        )
+    ],
+    "connector": [
+        ("taken", _SETTLED),
+        ("replayed_taken", tuple(f"replayed_{part}" for part in _SETTLED)),
+    ],
 }
 
 

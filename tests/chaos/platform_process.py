@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import itertools
+import logging
 import multiprocessing
 import threading
 import time
@@ -159,6 +160,8 @@ class _Commands:
 
 def _serve(pipe: Pipe, certificates: Certificates, settings: dict[str, Any]) -> None:
     vars(alwayson_server)["Connection"] = _KnownConnection
+    # A client that is killed in the middle of a handshake is what this is about, and no news.
+    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
     wanted = Settings()
     wanted.change(settings)
     server = SimulatorServer(

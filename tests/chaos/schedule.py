@@ -17,7 +17,7 @@ __all__ = ["FAULT_SECONDS", "Action", "Publish", "Schedule", "Setting", "plan"]
 
 #: How long devices publish and faults strike.
 FAULT_SECONDS = 2.5
-_FEWEST, _MOST = 3, 7
+_FEWEST, _MOST = 4, 9
 
 
 class Publish(NamedTuple):
@@ -187,6 +187,16 @@ def _aws(rng: random.Random, _setting: Setting) -> dict[str, Any]:
     }
 
 
+def _sends(rng: random.Random, _setting: Setting) -> dict[str, Any]:
+    return {
+        "service": "sqs",
+        "operation": "SendMessageBatch",
+        "kind": rng.choice(("partial", "partial", "lost")),
+        "probability": rng.choice((0.2, 0.5)),
+        "seconds": round(rng.uniform(0.5, 2.0), 2),
+    }
+
+
 _KINDS: dict[str, tuple[int, Callable[[random.Random, Setting], dict[str, Any]]]] = {
     "kill_connector": (4, _nothing),
     "freeze_connector": (4, _span(0.3, 2.5)),
@@ -202,6 +212,7 @@ _KINDS: dict[str, tuple[int, Callable[[random.Random, Setting], dict[str, Any]]]
     "restart_platform": (2, _span(0.2, 1.0)),
     "lose_registry": (1, _nothing),
     "fail_aws": (8, _aws),
+    "fail_sends": (4, _sends),
     "repeat_batches": (2, _span(0.5, 2.0)),
     "forget_answers": (2, _span(0.5, 2.0)),
     "expire_visibility": (3, _nothing),
