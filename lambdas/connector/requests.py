@@ -57,6 +57,7 @@ class PlatformRequests:
         kept: what predecessor and successor leave each other.
         times: times of the pushed values.
         owns: whether this connector owns its slot.
+        close: gives back what reads and writes use.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class PlatformRequests:
         kept: KeptValues,
         times: PushTimes,
         owns: Callable[[], bool],
+        close: Callable[[], None],
     ) -> None:
         self._reads = reads
         self._writes = writes
@@ -77,6 +79,7 @@ class PlatformRequests:
         self._kept = kept
         self.times = times
         self._owns = owns
+        self._close = close
 
     async def answer(self, asked: Asked) -> Reply:
         """Answer one request."""
@@ -125,6 +128,7 @@ class PlatformRequests:
     async def settle(self, seconds: float) -> None:
         """Take no more writes; answer those that are open, and leave what the successor needs."""
         await self._writes.settle(seconds)
+        self._close()
         await self._echoes.rest(seconds)
         await self.leave()
 
@@ -173,6 +177,7 @@ def platform_requests(
         kept=kept,
         times=times,
         owns=owns,
+        close=shadow.close,
     )
     transport.handler = requests.answer
     return requests

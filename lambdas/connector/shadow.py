@@ -79,6 +79,7 @@ class Shadow:
         self._which: dict[str, Any] = {} if name is None else {"shadowName": name}
         self._section = section
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="shadow")
+        self._closed = False
         self.threads = threads
 
     async def update(self, thing: str, values: Mapping[str, Any]) -> None:
@@ -110,12 +111,15 @@ class Shadow:
 
     def close(self) -> None:
         """Begin no call any more; those under way are not waited for."""
+        self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, thing: str) -> bytes:
         return self._client.get_thing_shadow(thingName=thing, **self._which)["payload"].read()
 
     async def _called(self, thing: str, call: Any) -> Any:
+        if self._closed:
+            raise ShadowUnavailable("the connector is being replaced")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, call)
         except ClientError as error:

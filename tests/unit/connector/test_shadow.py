@@ -136,6 +136,14 @@ def test_twenty_calls_that_hang_take_no_thread_of_others() -> None:
     asyncio.run(scenario())
 
 
+def test_nothing_is_begun_once_it_is_closed(client: IoTDataPlaneClient) -> None:
+    shadow = shadow_of(client)
+    shadow.close()
+    with pytest.raises(ShadowUnavailable, match="replaced"):
+        asyncio.run(shadow.update("pump", {"speed": 1}))
+    assert asyncio.run(shadow_of(client).reported("pump")) == {}
+
+
 @pytest.mark.parametrize(
     ("name", "fits"),
     [

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lambdas.shared.errors import ThingworxCallFailed, ThingworxUnavailable
+from lambdas.shared.errors import ThingNotServed, ThingworxCallFailed, ThingworxUnavailable
 from lambdas.thingworx.alwayson import Status
 from lambdas.thingworx.infotable import ValueRow
 from lambdas.thingworx.transport import PushResult
@@ -173,5 +173,24 @@ def test_one_request_is_in_flight_a_thing_and_many_things_at_once() -> None:
             for call in calls:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
+def test_an_echo_goes_to_things_that_are_to_be_bound_and_binds_none() -> None:
+    async def scenario() -> None:
+        async with asyncio.timeout(20), connected() as (platform, transport):
+            with pytest.raises(ThingNotServed):
+                await transport.echo("pump", [row(1)])
+            await transport.push("pump", [row(2, 5.0)])
+            assert await transport.echo("pump", [row(3, 6.0)]) == PushResult()
+            assert await transport.echo("pump", [row(4, 6.0)]) == PushResult(suppressed=1)
+            assert times(platform.peer) == [2, 3]
+            assert transport.newest("pump")["temp"].time == 4
+            assert transport.newest("fan") == {}
+            assert transport.unseen() == {}
+            transport.unbind(["pump"])
+            with pytest.raises(ThingNotServed):
+                await transport.echo("pump", [row(5)])
 
     asyncio.run(scenario())

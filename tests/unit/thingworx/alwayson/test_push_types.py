@@ -136,3 +136,36 @@ def test_subscriptions_are_read_by_column_name_and_odd_rows_do_no_harm() -> None
     )
     assert subscriptions_in(table) == {"a": Subscription()}
     assert subscriptions_in(None) == {}
+
+
+def echoed(kind: str, *values: float, last: float | None = None, honour: bool = True) -> list[float]:
+    """Values that are pushed back, after one that was pushed."""
+    chooser = PushFilter()
+    if last is not None:
+        chooser.settled([ValueRow("p", "NUMBER", last, 1)], [])
+    rows = [ValueRow("p", "NUMBER", value, 2 + number) for number, value in enumerate(values)]
+    return [
+        row.value for row in chooser.choose_echo(rows, {"p": Subscription(kind, 5.0)}, honour=honour).push
+    ]
+
+
+def test_an_echo_is_pushed_whatever_the_threshold_but_not_what_is_never_pushed() -> None:
+    for kind in ("ALWAYS", "VALUE", "DEADBAND", "ON", "OFF"):
+        assert echoed(kind, 1.5, last=1.0) == [1.5]
+        assert echoed(kind, 1.5) == [1.5]
+    assert echoed("NEVER", 1.5) == []
+    assert echoed("NEVER", 1.5, honour=False) == [1.5]
+
+
+def test_an_echo_of_what_the_platform_shows_is_kept_back() -> None:
+    assert echoed("ALWAYS", 1.5, last=1.5) == []
+    chooser = PushFilter()
+    row = ValueRow("gone", "NUMBER", 1.5, 1)
+    assert chooser.choose_echo([row], {}, honour=True).unbound == [row]
+
+
+def test_unseen_is_what_was_not_pushed_as_it_is() -> None:
+    chooser = PushFilter()
+    never, drifted, same = (ValueRow(name, "NUMBER", 1.0, 2) for name in ("never", "drifted", "same"))
+    chooser.settled([drifted._replace(value=0.9, time=1), same._replace(time=1)], [never, drifted, same])
+    assert chooser.unseen() == {"never": never, "drifted": drifted}
