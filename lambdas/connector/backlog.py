@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lambdas.connector.entries import batches, parked_entry
 from lambdas.connector.gate import backoff
-from lambdas.connector.outcome import Outcome, Verdict
+from lambdas.connector.outcome import INTERNAL_ERROR, Outcome, Verdict
 from lambdas.connector.stop import Stopped
 from lambdas.shared.observability import logger
 
@@ -44,6 +44,8 @@ _AT_ONCE = 8
 #: How often the markers are read again: for those of a predecessor that was slow to die.
 _LOOK_SECONDS = 30.0
 _LONGEST_TICK_SECONDS = 1.0
+#: How often the oldest reading may fail for no known reason.
+_MOST_FAILURES = 3
 
 
 class Store(Protocol):
@@ -79,8 +81,8 @@ class Settler(Protocol):
             How many are settled, and why the next one can't be now (None: all are settled).
         """
 
-    async def reject_parked(self, parked: HeldReading, detail: str) -> None:
-        """Hold a reading, of which the held store has not all, as one that can never be delivered."""
+    async def reject_parked(self, parked: HeldReading, reason: str, detail: str) -> None:
+        """Hold a parked reading as one that can never be delivered."""
 
 
 class _Waiting:
@@ -92,14 +94,16 @@ class _Waiting:
         marked: this connector has written the marker.
         at_work: it is catching up now.
         served: the platform has taken one of its readings since.
+        oldest: key of the reading that was tried last, and how often in a row it failed for no known reason.
     """
 
-    __slots__ = ("at_work", "marked", "served", "until", "verdict")
+    __slots__ = ("at_work", "marked", "oldest", "served", "until", "verdict")
 
     def __init__(self, verdict: Verdict, until: float) -> None:
         self.verdict = verdict
         self.until = until
         self.marked = self.at_work = self.served = False
+        self.oldest = ("", 0)
 
 
 class Backlog:
@@ -280,7 +284,7 @@ class Backlog:
             try:
                 readable.append((item, parked_entry(item.reading)))
             except ValueError as error:
-                await settler.reject_parked(item.reading, str(error))
+                await settler.reject_parked(item.reading, "unreadable_parked", str(error))
                 await asyncio.to_thread(self._store.delete, [item])
         done = 0
         for batch in batches(entry for _, entry in readable):
@@ -291,10 +295,22 @@ class Backlog:
             waiting.served = waiting.served or settled > 0
             if verdict is not None:
                 waiting.verdict = verdict
+                await self._suspect(waiting, readable[done][0], settler)
                 return False
             if self._pausing:
                 return False
         return True
+
+    async def _suspect(self, waiting: _Waiting, item: HeldItem, settler: Settler) -> None:
+        """Set a reading aside that keeps failing for no known reason: it would be in the way for ever."""
+        if waiting.verdict.reason != INTERNAL_ERROR:
+            return
+        key, failures = waiting.oldest
+        waiting.oldest = (item.sk, failures + 1 if key == item.sk else 1)
+        if waiting.oldest[1] < _MOST_FAILURES:
+            return
+        await settler.reject_parked(item.reading, "crashes", waiting.verdict.detail)
+        await asyncio.to_thread(self._store.delete, [item])
 
     async def _finish(self, thing: str, waiting: _Waiting) -> None:
         """Nothing is parked any more, and the lock keeps it so."""

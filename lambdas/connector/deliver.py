@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lambdas.connector.entries import Entry, batches, entries_of, held
 from lambdas.connector.gate import Gate, backoff
+from lambdas.connector.isolation import Isolation
 from lambdas.connector.outcome import Outcome, Verdict, outcome_of
 from lambdas.connector.push_times import PushTimes
 from lambdas.connector.recent import RecentIds
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from lambdas.connector.backlog import Backlog
+    from lambdas.connector.isolation import Notes
     from lambdas.connector.present_things import PresentThings
     from lambdas.connector.slot_queue import Message
     from lambdas.connector.stop import Stop
@@ -53,6 +55,7 @@ class Delivery:
         backlog: Things whose readings are parked.
         presence: takes presence events; None: they are counted, and that is all.
         times: gives the rows their times.
+        notes: what is known of parcels that may have ended a connector; None: all are trusted.
         thing_retry_seconds: how long one Thing's failing call is tried before it is parked.
         counters: what happened, by name (docs/reference/data-formats.md).
     """
@@ -70,6 +73,7 @@ class Delivery:
         counters: Counter[str],
         presence: PresentThings | None = None,
         times: PushTimes | None = None,
+        notes: Notes | None = None,
     ) -> None:
         self._transport = transport
         self._held = held
@@ -83,6 +87,7 @@ class Delivery:
         self._backlog = backlog
         self._presence = presence
         self._times = times or PushTimes()
+        self._isolation = None if notes is None else Isolation(notes, self)
         self.gate = Gate(stop)
 
     async def settle(self, messages: Sequence[Message]) -> None:
@@ -91,6 +96,13 @@ class Delivery:
         Raises:
             Stopped: the connector gives up; what is not settled must stay in the queue.
         """
+        if self._isolation is None:
+            await self.settle_parcels(messages)
+        else:
+            await self._isolation.settle(messages)
+
+    async def settle_parcels(self, messages: Sequence[Message]) -> None:
+        """See `Settles.settle_parcels`."""
         if self._presence is not None:
             await self._presence.ready()
         by_thing: dict[str, list[Entry]] = {}
@@ -105,7 +117,7 @@ class Delivery:
             for entry in entries_of(parcel):
                 by_thing.setdefault(entry.reading.thing, []).append(entry)
         settled = await asyncio.gather(
-            self._take(changes),
+            self.take_presence(changes),
             *(self._settle_thing(thing, entries) for thing, entries in by_thing.items()),
             return_exceptions=True,
         )
@@ -115,7 +127,19 @@ class Delivery:
             if isinstance(result, BaseException):
                 raise result
 
-    async def _take(self, changes: list[PresenceChange]) -> None:
+    async def settle_alone(self, entry: Entry) -> None:
+        """See `Settles.settle_alone`."""
+        await self._settle_thing(entry.reading.thing, [entry])
+
+    async def reject(self, entry: Entry, verdict: Verdict) -> None:
+        """See `Settles.reject`."""
+        await self._hold_all([entry], "rejected", verdict)
+
+    def count_repeat(self, entry: Entry) -> None:
+        """See `Settles.count_repeat`."""
+        self._count("held_rejected" if entry.replayed else "duplicate", 1, replayed=entry.replayed)
+
+    async def take_presence(self, changes: Sequence[PresenceChange]) -> None:
         """Take presence events: they are settled once they are stored, or a crash would forget them."""
         if self._presence is None:
             self._counters["presence_ignored"] += len(changes)
@@ -176,9 +200,9 @@ class Delivery:
         """See `Settler.offer_parked`."""
         return await self._offer(thing, self._timed(thing, batch), self._push_once)
 
-    async def reject_parked(self, parked: HeldReading, detail: str) -> None:
+    async def reject_parked(self, parked: HeldReading, reason: str, detail: str) -> None:
         """See `Settler.reject_parked`."""
-        reading = parked._replace(state="rejected", reason="unreadable_parked", detail=detail)
+        reading = parked._replace(state="rejected", reason=reason, detail=detail)
         await self._hold([reading], replayed=True)
 
     def _timed(self, thing: str, batch: list[Entry]) -> list[Entry]:

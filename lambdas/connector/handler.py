@@ -27,6 +27,7 @@ from lambdas.connector.model_changes import ModelChanges, TellsChanges
 from lambdas.connector.push_times import PushTimes
 from lambdas.connector.serve import Connector, Parts
 from lambdas.connector.token import TaskToken, TokenClosed
+from lambdas.connector.trials import Trials
 from lambdas.shared.control_table import ControlTable
 from lambdas.shared.errors import ConnectorError
 from lambdas.shared.held_store import HeldStore
@@ -169,6 +170,7 @@ def _connector(event: dict[str, Any], context: LambdaContext, token: TaskToken) 
         times=times,
         requests=_requests(event["slot"], transport, settings, clients, lease, times, counters),
         models=_models(transport, settings, clients, counters),
+        notes=Trials(clients.dynamodb, settings.held_table, event["slot"]),
     )
     seconds_left = context.get_remaining_time_in_millis() / 1000
     return Connector(event["slot"], settings, parts, seconds_left, counters)

@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 from lambdas.shared.errors import ThingNotServed, ThingworxCallFailed, ThingworxError
 
-__all__ = ["Outcome", "Verdict", "outcome_of"]
+__all__ = ["INTERNAL_ERROR", "Outcome", "Verdict", "outcome_of"]
+
+#: Reason of failures that nobody foresaw.
+INTERNAL_ERROR = "internal_error"
 
 
 class Outcome(Enum):
@@ -57,5 +60,5 @@ def outcome_of(error: Exception) -> Verdict:
     elif isinstance(error, ThingworxError):
         verdict = Verdict(Outcome.WAIT, "platform_unavailable")
     else:
-        verdict = Verdict(Outcome.WAIT, "internal_error")
+        verdict = Verdict(Outcome.WAIT, INTERNAL_ERROR)
     return verdict._replace(detail=f"{type(error).__name__}: {error}")

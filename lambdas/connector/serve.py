@@ -27,7 +27,7 @@ from lambdas.connector.assigned import Binds
 from lambdas.connector.backlog import Backlog
 from lambdas.connector.budget import WriteBudget, keep_share
 from lambdas.connector.deliver import Delivery
-from lambdas.connector.drain import Drain
+from lambdas.connector.drain import MOST_MESSAGES, Drain
 from lambdas.connector.handover import HandsOver, Patience
 from lambdas.connector.incumbent import Incumbent, Outcome
 from lambdas.connector.lease import LeaseLost, Taken
@@ -49,10 +49,12 @@ if TYPE_CHECKING:
     from lambdas.connector.asked import Requests
     from lambdas.connector.assigned import AssignedThings
     from lambdas.connector.backlog import Store
+    from lambdas.connector.isolation import Notes
     from lambdas.connector.lease import Lease
     from lambdas.connector.model_changes import ModelChanges
     from lambdas.connector.push_times import PushTimes
     from lambdas.connector.slot_view import SlotView
+    from lambdas.connector.timing import Timing
     from lambdas.connector.token import TaskToken
     from lambdas.shared.held_store import HeldStore
     from lambdas.shared.settings import ConnectorSettings
@@ -67,6 +69,8 @@ _THREADS = 24
 _CONTROL_THREADS = 3
 #: Offers of the slot that nobody takes up, before it is given up for whoever comes.
 _MOST_OFFERS = 2
+#: Messages held while a successor may come: few, since readings wait until all of them are settled.
+_LEAVING_MESSAGES = 20
 #: How long a successor that was noticed looks often for the offer.
 _QUICK_SECONDS = 20.0
 #: The token is closed, or somebody else's to answer.
@@ -99,6 +103,7 @@ class Parts(NamedTuple):
         times: gives pushed values their times.
         requests: answers what ThingWorx asks.
         models: passes on which Things were changed; None with a transport that isn't told.
+        notes: what is known of parcels that may have ended a connector.
     """
 
     token: TaskToken
@@ -112,6 +117,7 @@ class Parts(NamedTuple):
     times: PushTimes | None = None
     requests: Requests = NoRequests()
     models: ModelChanges | None = None
+    notes: Notes | None = None
 
 
 class Connector:
@@ -122,6 +128,7 @@ class Connector:
         settings: the function's settings.
         parts: stores and clients.
         seconds_left: time until the function is killed.
+        timing: of this life; None follows from the settings and the time that is left.
         counters: what happened, by name; reported and cleared with each look at the lease.
     """
 
@@ -132,6 +139,8 @@ class Connector:
         parts: Parts,
         seconds_left: float,
         counters: Counter[str] | None = None,
+        *,
+        timing: Timing | None = None,
     ) -> None:
         self._slot = slot
         self._settings = settings
@@ -139,7 +148,7 @@ class Connector:
         self._counters: Counter[str] = Counter() if counters is None else counters
         self._state = State.STARTING
         self._stop = Stop()
-        self._timing = plan(settings, seconds_left, time.monotonic())
+        self._timing = timing or plan(settings, seconds_left, time.monotonic())
         self._patience = Patience()
         self._stall = StallWatch(settings.stall_seconds)
         self._called = asyncio.Event()
@@ -250,6 +259,7 @@ class Connector:
             elif taken is Taken.BUSY:
                 await self._stop.wait_asked(self._timing.tick)
             else:
+                await successor.prepare()
                 quick_until = quick_until or now + _QUICK_SECONDS
                 await self._stop.wait_asked(self._timing.quick if now < quick_until else self._timing.tick)
         return False
@@ -277,6 +287,7 @@ class Connector:
             counters=self._counters,
             presence=None if self._parts.assigned is None else self._parts.assigned.present,
             times=self._parts.times,
+            notes=self._parts.notes,
         )
         queue = SlotQueue(self._parts.sqs, queue_url, visibility=settings.visibility_seconds, stop=self._stop)
         drain = Drain(
@@ -284,6 +295,7 @@ class Connector:
             delivery,
             stop=self._stop,
             poll_seconds=lambda: 1 if self._state is State.LEAVING else self._timing.poll,
+            most_messages=lambda: _LEAVING_MESSAGES if self._state is State.LEAVING else MOST_MESSAGES,
             counters=self._counters,
         )
         watch = partial(self._is_stalled, drain, delivery, budget)

@@ -222,6 +222,29 @@ def test_readings_that_can_never_be_written_do_not_end_catching_up() -> None:
     ]
 
 
+def test_a_parked_reading_that_keeps_failing_for_no_known_reason_is_not_in_the_way_for_ever() -> None:
+    def answer(thing: str, rows: Sequence[ValueRow]) -> None:
+        refuse_once(thing, rows)
+        if any(row.time == 1 for row in rows):
+            raise ZeroDivisionError("a fault of the code")
+
+    async def scenario() -> None:
+        bench = world.connector()
+        await bench.delivery.settle([message("lane-0", *(reading("pump", at) for at in (1, 2)))])
+        async with bench.catching_up():
+            await until(lambda: "pump" not in bench.backlog)
+
+    refuse_once = refusing(1)
+    world = World(answer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lambdas.connector.gate._FIRST_SECONDS", 0.001)
+        asyncio.run(scenario())
+    assert world.transport.times("pump") == [2]
+    (held,) = world.held.held
+    assert (held.time, held.state, held.reason) == (1, "rejected", "crashes")
+    assert "a fault of the code" in held.detail
+
+
 def test_live_readings_that_come_while_a_thing_catches_up_come_after_its_backlog() -> None:
     """However pushes and parking interleave."""
 
@@ -410,8 +433,8 @@ def test_a_backlog_offers_each_reading_once_and_in_order_even_over_many_pages() 
             self.times += [entry.reading.time for entry in batch]
             return len(batch), None
 
-        async def reject_parked(self, parked: HeldReading, detail: str) -> None:
-            raise AssertionError(parked, detail)
+        async def reject_parked(self, parked: HeldReading, reason: str, detail: str) -> None:
+            raise AssertionError(parked, reason, detail)
 
     async def scenario() -> None:
         bench = world.connector()
