@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from lambdas.connector.deliver import Delivery
 
-__all__ = ["Drain"]
+__all__ = ["MOST_MESSAGES", "Drain"]
 
 #: Messages held at once: bounds memory at 256 KiB each while ThingWorx is slow. While it seems to serve
 #: nobody, messages are received up to here all the same: whether one Thing fails or the platform does is
 #: only told by the others.
-_MOST_MESSAGES = 60
+MOST_MESSAGES = 60
 #: How long the next receive call waits for lanes at work. A call that begins while lanes are taken may
 #: not see them become free, so it is worth waiting for quick ones, and not worth polling long. A full
 #: call is followed at once: SQS fills it from one lane as far as it can, and other lanes have more.
@@ -44,6 +44,7 @@ class Drain:
         stop: ends receiving, then waiting.
         poll_seconds: how long the next receive call may wait for messages.
         counters: what happened, by name.
+        most_messages: how many are held at once, about.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class Drain:
         stop: Stop,
         poll_seconds: Callable[[], int],
         counters: Counter[str],
+        most_messages: Callable[[], int] = lambda: MOST_MESSAGES,
     ) -> None:
         self._queue = queue
         self._delivery = delivery
         self._stop = stop
         self._poll_seconds = poll_seconds
+        self._most_messages = most_messages
         self._counters = counters
         self._units: set[asyncio.Task[None]] = set()
         self._last_unit: dict[str, asyncio.Task[None]] = {}
@@ -106,7 +109,7 @@ class Drain:
                 self._at_rest.set()
                 await self._stop.wait_asked(_REST_SECONDS)
                 continue
-            if self._held_messages >= _MOST_MESSAGES:
+            if self._held_messages >= self._most_messages():
                 await self._stop.wait_asked(0.1)
                 continue
             if self._units and not full:

@@ -63,13 +63,27 @@ class Successor:
         self._counters = counters
         self._patience = patience
         self._bound: set[str] = set()
+        self._prepared = False
+
+    async def prepare(self) -> None:
+        """Learn what to bind, once, while the owner still serves; changes since are seen to later."""
+        if self._prepared:
+            return
+        try:
+            if self._wanted is not None:
+                await self._wanted.load()
+        except (ClientError, BotoCoreError) as error:
+            # They are bound once the slot is ours.
+            logger.warning("what is to be bound can't be read", reason=str(error))
+        else:
+            self._prepared = True
 
     async def take(self) -> bool:
         """Take what is offered; false when the offer was withdrawn, with nothing left bound here."""
         slot = await self._call(self._lease.view)
         if slot.offer is None or slot.owner is None or slot.successor != self._lease.owner:
             return False
-        await self._load()
+        await self.prepare()
         try:
             if not await self._bind(slot.offer, slot.owner):
                 return False
@@ -83,14 +97,6 @@ class Successor:
         self._counters.update(handovers=1, handover_gap_ms=gap)
         logger.info("slot taken over", things=len(self._bound), gap_ms=gap)
         return True
-
-    async def _load(self) -> None:
-        try:
-            if self._wanted is not None:
-                await self._wanted.load()
-        except (ClientError, BotoCoreError) as error:
-            # They are bound once the slot is ours.
-            logger.warning("what is to be bound can't be read", reason=str(error))
 
     async def _bind(self, offer: Offer, owner: str) -> bool:
         """Bind as far as the platform lets us; false when that is not to be tried now.
