@@ -45,6 +45,7 @@ METRIC = 0.30
 ALARM = 0.10
 DASHBOARD = 3.00
 LOG_GB = 0.50
+METRIC_READ = 0.01 / 1000  # GetMetricData, a metric
 KEY = 1.00
 KEY_REQUEST = 0.03 / 10_000
 SECRET = 0.40
@@ -63,6 +64,10 @@ LOG_KB = 1.3  # a line of metrics and the platform's own, for each invocation of
 SLOT_REQUESTS = {1: 6, 4: 12}
 METRICS = 20 + 3  # of the stack and of one slot
 ALARMS = 14
+WATCH_SECONDS = 0.5  # a look of a minute
+WATCH_GB = 0.25
+#: Requests of a look to the control table: of the stack, and of each slot; writes are rare.
+WATCH_READS = (4, 2)
 ON_DEMAND_SHARDS = 4  # what a new on-demand stream starts with
 THINGS_PER_SLOT = 1000
 
@@ -108,19 +113,28 @@ def bill(stack: Stack, devices: int = 1000, messages_a_minute: float = 1.0) -> d
     requests = SECONDS * SLOT_REQUESTS.get(shards, 6 * shards) * slots
     handovers = slots * SECONDS / LIFETIME
     metrics = METRICS + 3 * (slots - 1)
+    looks = SECONDS / 60
     return {
         "Kinesis": _stream(stack, messages),
         "router": invocations * (LAMBDA_REQUEST + ROUTER_SECONDS * ROUTER_GB * LAMBDA_GB_SECOND),
         "SQS": requests * SQS_FIFO_REQUEST,
         "connector": slots * SECONDS * (1 + OVERLAP / LIFETIME) * CONNECTOR_GB * LAMBDA_GB_SECOND,
+        # The age of the oldest message is asked for where messages wait: at worst always, everywhere.
+        "watch": looks
+        * (
+            LAMBDA_REQUEST
+            + WATCH_SECONDS * WATCH_GB * LAMBDA_GB_SECOND
+            + (WATCH_READS[0] + WATCH_READS[1] * slots) * TABLE_READ
+            + slots * (SQS_FIFO_REQUEST + METRIC_READ)
+        ),
         "Step Functions": (handovers * 4 + HOURS * 20) * STATE_TRANSITION,
         "DynamoDB": slots * SECONDS / 10 * (TABLE_WRITE + TABLE_READ) + HOURS * 200 * TABLE_READ,
         "Redis": stack.redis_nodes * HOURS * REDIS_NODE_HOUR,
         "way out of the VPC": _egress(stack, parcels_gb),
         "metrics, alarms, dashboard": metrics * METRIC + ALARMS * ALARM + DASHBOARD,
-        "logs": (invocations * LOG_KB / 1e6 + 0.5) * LOG_GB,
-        # A data key serves a caller for five minutes: six callers, two tables or a stream each.
-        "key and its requests": KEY + 12 * SECONDS / 300 * KEY_REQUEST,
+        "logs": ((invocations + looks) * LOG_KB / 1e6 + 0.5) * LOG_GB,
+        # A data key serves a caller for five minutes: seven callers, two tables or a stream each.
+        "key and its requests": KEY + 14 * SECONDS / 300 * KEY_REQUEST,
         "secrets": 2 * SECRET,
     }
 

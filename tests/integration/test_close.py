@@ -117,6 +117,28 @@ def test_what_a_function_still_at_work_makes_meanwhile_goes_too(stack: Stack) ->
     assert (running(stack), queues(stack)) == (set(), set())
 
 
+def test_slots_that_were_on_their_way_out_go_too(stack: Stack) -> None:
+    client = boto3.client("dynamodb")
+    for slot, state in (("1", "draining"), ("2", "stopping")):
+        client.update_item(
+            TableName=CONTROL_TABLE,
+            Key=to_item({"pk": "slots", "sk": slot}),
+            UpdateExpression="SET #state = :state",
+            ExpressionAttributeNames={"#state": "state"},
+            ExpressionAttributeValues=to_item({":state": state}),
+        )
+
+    def the_watch_function_was_still_at_work() -> None:
+        stack.sqs.delete_queue(QueueUrl=stack.sqs.get_queue_url(QueueName="demo-slot-2.fifo")["QueueUrl"])
+        client.delete_item(TableName=CONTROL_TABLE, Key=to_item({"pk": "slots", "sk": "2"}))
+
+    set_lease("1", FAR_AWAY)
+    gone = pauses(the_watch_function_was_still_at_work, lambda: set_lease("1", 1))
+    assert close_stack(stack, 60, gone)["slots"] == 1
+    assert (running(stack), queues(stack)) == (set(), set())
+    assert [(slot.id, slot.state) for slot in stack.control.slots()] == [("1", "stopping")]
+
+
 def test_queues_of_other_stacks_are_left_alone(stack: Stack) -> None:
     others = {"demo-slot-x-slot-1.fifo", "demo-slot-1-old.fifo", "other-slot-1.fifo"}
     for name in others:

@@ -14,6 +14,7 @@ from benchmarks.monthly_bill import (
     REPLACED,
     ROUTER_GB,
     THINGS_PER_SLOT,
+    WATCH_GB,
     bill,
     egress,
 )
@@ -41,6 +42,7 @@ def test_the_defaults_cost_at_most_half_of_the_replaced_system() -> None:
         ("redis_node_type", "cache.t4g.micro"),
         ("router_memory_mb", int(ROUTER_GB * 1024)),
         ("connector_memory_mb", int(CONNECTOR_GB * 1024)),
+        ("watch_memory_mb", int(WATCH_GB * 1024)),
         ("things_per_slot", THINGS_PER_SLOT),
         ("router_batch_window_seconds", 1),
     ],
