@@ -78,7 +78,7 @@ class Pace:
                 if self._good >= self.window and self.window < self._most:
                     self.window += 1
                     self._good = 0
-            self._free.notify_all()
+            self._free.notify(2)  # one for the turn given back, one where the window has widened
 
 
 class Paced:
