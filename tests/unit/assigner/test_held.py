@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
@@ -173,3 +173,72 @@ def test_a_thing_whose_queue_takes_nothing_is_not_published(world: World) -> Non
     destinations["pump"] = destinations["pump"]._replace(queue_url=f"{world.url}-gone")
     assert world.run().before(destinations) == {"pump"}
     assert list(world.items.partitions()) == [("unrouted", "pump")]
+
+
+class Fused:
+    """A client whose process dies before or after its n-th change of anything."""
+
+    def __init__(self, client: Any, fuse: list[int], *, after: bool) -> None:
+        self._client, self._fuse, self._after = client, fuse, after
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        if name not in ("update_item", "batch_write_item", "send_message_batch"):
+            return method
+
+        def call(**arguments: Any) -> Any:
+            self._fuse[0] -= 1
+            if self._fuse[0] < 0 or (self._fuse[0] == 0 and not self._after):
+                raise Death
+            answer = method(**arguments)
+            if self._fuse[0] == 0:
+                raise Death
+            return answer
+
+        return call
+
+
+class Death(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("after", [True, False], ids=["after the change", "before the change"])
+def test_a_run_that_dies_anywhere_loses_and_reorders_nothing(world: World, after: bool) -> None:  # noqa: FBT001 - pytest's
+    destinations = world.destinations("fan", "pump")
+    items, sqs, store, stragglers = world.items, world.sqs, world.store, world.stragglers
+    for steps in itertools.count(1):
+        fuse = [steps]
+        dynamodb: Any = Fused(world.dynamodb, fuse, after=after)
+        world.items = HeldItems(HELD_TABLE, dynamodb, threads=1)
+        world.store = HeldStore(
+            HELD_TABLE, dynamodb, days=14, per_thing_per_day=10**6, per_day=10**9, threads=1
+        )
+        world.stragglers = Stragglers(CONTROL_TABLE, dynamodb)
+        dying_sqs: Any = Fused(sqs, fuse, after=after)
+        world.sqs = dying_sqs
+        dying = world.run(f"run-{steps}")
+        world.items, world.sqs, world.store, world.stragglers = items, sqs, store, stragglers
+        world.hold("pump", 1, 2)
+        world.hold("fan", 1)
+        world.store.hold([HeldReading("unrouted", "pump", 3, "0:3:0", "unknown_thing", "", "t", b"{")])
+        died = False
+        try:
+            dying.before(destinations)
+            world.hold("pump", 4)
+            dying.after(destinations)
+        except Death:
+            died = True
+            world.hold("pump", 4)
+        again = world.run(f"run-{steps}-again")
+        assert again.before(destinations) == set()
+        again.after(destinations)
+        sent = world.sent()
+        assert [at for thing, at in dict.fromkeys(sent) if thing == "pump"] == [1, 2, 4], steps
+        assert ("fan", 1) in sent
+        left = {(item.reading.time, item.reading.reason) for item in items.page("rejected", "pump", 9).items}
+        assert left == {(3, "not_json")}
+        assert list(items.partitions()) == [("rejected", "pump")]
+        items.delete(items.page("rejected", "pump", 9).items)
+        if not died:
+            break
+    assert steps > 5, "it died at many places"
