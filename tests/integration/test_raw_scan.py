@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-ITEMS = [
+ITEMS: list[dict[str, Any]] = [
     {"pk": {"S": f"thing#{number}"}, "sk": {"S": "thing"}, "n": {"N": "1"}, "m": {"M": {"b": {"BOOL": True}}}}
     for number in range(7)
 ]
