@@ -189,7 +189,8 @@ class WriteBack:
         write = _Write(edge, value, loop.create_future())
         self._counters["writes_in"] += 1
         self._open.add(write)
-        if self._hurry.is_set() or not self._owns():
+        # At rest the slot may be on offer: whether it stays is seen before the update.
+        if self._hurry.is_set() or (self._awake.is_set() and not self._owns()):
             self._refuse(write, Status.SERVICE_UNAVAILABLE, _NOT_SERVING)
             return write.answer
         write.timer = loop.call_later(self._deadline_seconds, self._expire, write)

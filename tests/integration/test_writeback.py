@@ -12,7 +12,8 @@ import orjson
 import pytest
 from botocore.exceptions import ClientError
 
-from lambdas.connector import handler, timing
+from lambdas.connector import handler, serve, successor, timing
+from lambdas.connector.handover import Patience
 from lambdas.shared.control_table import ASSIGNED, ThingChange, ThingRecord
 from lambdas.shared.parcel import Reading, encode, lane_of
 from lambdas.shared.shape import Property
@@ -21,12 +22,15 @@ from sandbox.thingworx.alwayson_calls import Question
 from sandbox.thingworx.errors import EdgeRefusedError, PlatformError
 from sandbox.thingworx.model import remote_property
 from sandbox.thingworx.writes import set_values
+from tests.aws_mock import CONTROL_TABLE
 from tests.integration.connector_world import LANES, World, connector_world, end, issue_certificate, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from lambdas.connector.successor import Successor
+    from lambdas.shared.settings import ConnectorSettings
     from lambdas.thingworx.alwayson import Response
     from sandbox.thingworx.history import WriteRecord
 
@@ -145,7 +149,9 @@ def environ() -> dict[str, str]:
 
 @pytest.fixture
 def plant(certificate: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
-    with connector_world(certificate, monkeypatch, DELIVERY="alwayson", BIND="always", **environ) as world:
+    # A lease that outlasts a busy machine.
+    fixed = {"DELIVERY": "alwayson", "BIND": "always", "LEASE_SECONDS": "3"}
+    with connector_world(certificate, monkeypatch, **fixed, **environ) as world:
         plant = Plant(world, monkeypatch)
         plant.add("press")
         yield plant
@@ -334,9 +340,7 @@ def test_telemetry_never_comes_back_as_a_write_and_an_echo_never_as_another(plan
     end(plant.world, running, "t")
 
 
-def test_reads_are_answered_with_what_was_not_pushed_also_by_the_successor(
-    plant: Plant, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reads_are_answered_with_what_was_not_pushed_also_by_the_successor(plant: Plant) -> None:
     boto3.client("iot-data").update_thing_shadow(
         thingName="press", payload=orjson.dumps({"state": {"reported": {"p9": 4}}})
     )
@@ -365,28 +369,43 @@ def test_reads_are_answered_with_what_was_not_pushed_also_by_the_successor(
     end(plant.world, running, "third")
 
 
-def test_a_hand_over_makes_no_history_and_changes_no_value(
-    plant: Plant, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def leaves_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connector of 60 s calls for a successor at once, others stay."""
     plan = timing.plan
-    monkeypatch.setattr(
-        "lambdas.connector.serve.plan",
-        lambda settings, left, at: plan(settings, left, at)._replace(
-            handover_at=at + 0.5 if left < 100 else at + 1000
-        ),
-    )
+
+    def soon(settings: ConnectorSettings, seconds_left: float, at: float) -> timing.Timing:
+        return plan(settings, seconds_left, at)._replace(
+            handover_at=at + (0.5 if seconds_left <= 60 else 1000)
+        )
+
+    monkeypatch.setattr(serve, "plan", soon)
+
+
+def quiet_value(plant: Plant) -> Any:
+    """What a GET of the property that is never pushed gives."""
+    answer = plant.read("press", "edge-quiet")
+    return answer.content.first("edge-quiet").value if answer.content else None
+
+
+@pytest.mark.usefixtures("leaves_soon")
+def test_a_hand_over_makes_no_history_and_changes_no_value(plant: Plant) -> None:
     first = plant.world.start("first", seconds=60)
     plant.bound("press")
-    at = now()
-    plant.send("press", at, p0=1.0, quiet=3.5)
+    plant.send("press", now(), p0=1.0, quiet=3.5)
     until(lambda: len(plant.stored("press", "p0")) == 1)
     assert plant.write("press", {"p1": 2.0}) == [None]
     until(lambda: len(plant.stored("press", "p1")) == 1)
+    until(lambda: plant.world.item("1").get("leaving", {}).get("BOOL", False))
+    until(lambda: bool(left_behind(plant)))
+    plant.send("press", now(), quiet=4.5)
+    until(lambda: quiet_value(plant) == 4.5)
     values = dict(plant.platform.thing("press").values)
     written = plant.world.written("press")
     second = plant.world.start("second", seconds=200)
     first.wait()
-    until(lambda: plant.read("press", "edge-quiet").status == Status.SUCCESS)
+    until(lambda: quiet_value(plant) is not None)
+    assert quiet_value(plant) == 4.5
     assert plant.world.written("press") == written
     after = dict(plant.platform.thing("press").values)
     for name in ("isConnected", "lastConnection"):
@@ -395,6 +414,44 @@ def test_a_hand_over_makes_no_history_and_changes_no_value(
     assert plant.write("press", {"p1": 3.0}) == [None]
     until(lambda: plant.current("press", "p1")[0] == 3.0)
     end(plant.world, second, "second")
+
+
+def left_behind(plant: Plant) -> list[Any]:
+    """Items for the successor."""
+    answer = plant.world.dynamodb.query(
+        TableName=CONTROL_TABLE,
+        KeyConditionExpression="pk = :pk",
+        ExpressionAttributeValues={":pk": {"S": "values#1"}},
+    )
+    return answer["Items"]
+
+
+@pytest.mark.usefixtures("leaves_soon")
+def test_after_a_hand_over_that_failed_writes_go_on(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "Patience", lambda: Patience(sign=0.5))
+    answers: list[Any] = []
+    writers: list[threading.Thread] = []
+
+    async def dies(_: Successor) -> bool:
+        # While the slot is offered: the write waits at the one who offers.
+        writers.append(threading.Thread(target=lambda: answers.extend(plant.write("press", {"p0": 5.0}))))
+        writers[0].start()
+        raise RuntimeError("killed")
+
+    first = plant.world.start("first", seconds=60)
+    plant.bound("press")
+    until(lambda: "first" in plant.world.states.answers)
+    with monkeypatch.context() as patch:
+        patch.setattr(successor.Successor, "take", dies)
+        second = plant.world.start("second", seconds=200)
+        until(lambda: "second" in plant.world.states.answers)
+        with pytest.raises(RuntimeError, match="killed"):
+            second.wait()
+    writers[0].join(20)
+    assert answers == [None]
+    until(lambda: [record.value for record in plant.stored("press", "p0")] == [5.0])
+    plant.world.set_state("1", "stopping")
+    first.wait()
 
 
 def test_a_write_that_waits_when_the_connector_ends_is_answered(plant: Plant) -> None:

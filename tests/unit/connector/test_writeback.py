@@ -441,9 +441,11 @@ def test_nothing_is_begun_while_it_rests_and_what_waited_is_written_when_it_goes
         await writes.back.rest(3)
         assert await now() - start == pytest.approx(0.9)
         assert first.done()
+        writes.owned = False
         second = writes.put("speed", 2.0)
         await asyncio.sleep(2)
         assert len(writes.shadow.begun) == 1
+        writes.owned = True
         writes.back.go_on()
         assert (await second).status == Status.SUCCESS
 
