@@ -99,13 +99,17 @@ class Watch:
         """
         parts = self._parts
         slots = parts.table.slots()
-        self._try("discovery runs", lambda: parts.runs.start_wanted(self._now, slots=bool(slots)))
+        started: list[str] = []
+        self._try(
+            "discovery runs", lambda: started.extend(parts.runs.start_wanted(self._now, slots=bool(slots)))
+        )
         with ThreadPoolExecutor(_THREADS) as pool:
             seen = [found for found in pool.map(self._look, slots) if found is not None]
             published = parts.publishing.last()
             unpublished = [*pool.map(lambda found: self._retire(found, published), seen)]
         self._try("connectors", self._start_dead, slots)
-        if any(unpublished) or any(map(self._unopened, seen)):
+        missing = any(unpublished) or any(map(self._unopened, seen))
+        if missing and not any(name.startswith("repair-") for name in started):
             self._try("the registry", lambda: parts.wanted.ask("repair", now=self._now))
         figures = self._figures(seen)
         gauge(parts.stack, figures)

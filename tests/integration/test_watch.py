@@ -367,6 +367,19 @@ def test_a_slot_waits_for_the_publishing_without_it(world: World) -> None:
     assert world.wanted.read().repair
 
 
+def test_a_repair_that_was_just_started_is_not_asked_for_again(world: World) -> None:
+    world.add_slot("1")
+    world.looks_until("1", "draining")
+    world.wanted.ask("repair", now=world.now)
+    world.look()
+    world.wanted.clear_repair()  # as the repair does when it begins
+    assert any(name.startswith("repair-") for name in world.executions("discovery"))
+    repaired = world.wanted.read().seq
+    with mock.patch.object(handler._parts().runs, "start_wanted", return_value=["repair-now"]):
+        world.look()
+    assert world.wanted.read().seq == repaired
+
+
 def test_a_place_that_is_kept_for_a_removed_thing_keeps_its_slot(world: World) -> None:
     world.add_slot("1")
     record = world.assign("pump", "1")
