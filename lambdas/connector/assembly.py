@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lambdas.connector.assigned import AssignedThings, Binds
@@ -11,6 +12,7 @@ from lambdas.connector.presence_property import PresenceProperty
 from lambdas.connector.presence_store import PresenceStore
 from lambdas.connector.present_things import PresentThings
 from lambdas.shared.control_table import ControlTable
+from lambdas.shared.refusals import Refusals
 from lambdas.shared.run_lock import RunLock
 
 if TYPE_CHECKING:
@@ -51,9 +53,14 @@ def assigned_things(
         return None
     table = ControlTable(settings.control_table, dynamodb)
     last_run = RunLock(settings.control_table, dynamodb).last_ended
+    tell_refused = partial(Refusals(settings.control_table, dynamodb).tell, slot)
     if settings.bind == "always":
         return AssignedThings(
-            slot, transport, lambda: [thing.name for thing in table.things_of(slot)], last_run
+            slot,
+            transport,
+            lambda: [thing.name for thing in table.things_of(slot)],
+            last_run,
+            tell_refused=tell_refused,
         )
     told = None
     if settings.presence_property:
@@ -80,4 +87,4 @@ def assigned_things(
         told=told,
         counters=counters,
     )
-    return AssignedThings(slot, transport, names, last_run, present)
+    return AssignedThings(slot, transport, names, last_run, present, tell_refused=tell_refused)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from lambdas.shared.observability import logger
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class AssignedThings:
         names: reads the names of the slot's Things; blocks.
         last_run: reads the name of the last discovery run that ended, or None; blocks.
         present: says which of them are present; None: all are bound.
+        tell_refused: takes the Things that the platform refuses, with the reason; blocks.
     """
 
     def __init__(
@@ -61,6 +64,8 @@ class AssignedThings:
         names: Callable[[], Iterable[str]],
         last_run: Callable[[], str | None],
         present: PresentThings | None = None,
+        *,
+        tell_refused: Callable[[dict[str, str]], None] | None = None,
     ) -> None:
         self.present = present
         self._slot = slot
@@ -70,6 +75,8 @@ class AssignedThings:
         self._wanted: frozenset[str] = frozenset()
         self._bound: frozenset[str] = frozenset()
         self._run: str | None = None
+        self._tell_refused = tell_refused
+        self._refused: dict[str, str] | None = None
 
     async def load(self) -> None:
         """Learn what is to be bound, in one read; binds nothing.
@@ -104,6 +111,7 @@ class AssignedThings:
             if not told and (wanted := self.wanted()):
                 told = True
                 await self._tell(wanted)
+            await self._report_refused()
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _look(self) -> None:
@@ -123,6 +131,18 @@ class AssignedThings:
             # What the platform refused may have been put right before somebody started this run.
             self._transport.retry_parked()
             self._run = run
+
+    async def _report_refused(self) -> None:
+        """For the report of the next discovery run, when it isn't what was told last."""
+        refused = self._transport.parked()
+        if self._tell_refused is None or refused == self._refused:
+            return
+        try:
+            await asyncio.to_thread(self._tell_refused, refused)
+        except (ClientError, BotoCoreError) as error:
+            logger.warning("refused Things can't be told", slot=self._slot, reason=str(error))
+        else:
+            self._refused = refused
 
     async def _tell(self, wanted: frozenset[str]) -> None:
         """Once a connector: how many Things are shown as connected, and why the others are not."""

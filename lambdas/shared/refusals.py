@@ -37,8 +37,12 @@ class Refusals:
     def tell(self, slot_id: str, refused: Mapping[str, str]) -> None:
         """Replace what is told of a slot: Thing name -> reason; the first 200 by name."""
         things = {name: refused[name][:_LETTERS] for name in sorted(refused)[:_THINGS]}
-        item = {"pk": _PK, "sk": slot_id, "v": _VERSION, "things": things}
-        self._client.put_item(TableName=self._table, Item=to_item(item))
+        self._client.update_item(
+            TableName=self._table,
+            Key=to_item({"pk": _PK, "sk": slot_id}),
+            UpdateExpression="SET v = :v, things = :things",
+            ExpressionAttributeValues=to_item({":v": _VERSION, ":things": things}),
+        )
 
     def of(self, slot_ids: Collection[str]) -> dict[str, str]:
         """Refused Things of these slots: name -> reason, by name."""

@@ -97,6 +97,32 @@ def test_new_things_are_bound_and_vanished_ones_unbound() -> None:
     asyncio.run(scenario())
 
 
+def test_refused_things_are_told_when_others_are_than_before() -> None:
+    async def scenario() -> None:
+        binder, table = FakeBinder(b="bound elsewhere"), Table("a", "b")
+        told: list[dict[str, str]] = []
+        failures = [refused("ThrottlingException", "UpdateItem")]
+
+        def tell(things: dict[str, str]) -> None:
+            if failures:
+                raise failures.pop()
+            told.append(things)
+
+        task = asyncio.get_running_loop().create_task(
+            AssignedThings("1", binder, table, lambda: table.run, tell_refused=tell).keep()
+        )
+        async with asyncio.timeout(10):
+            await until(lambda: table.reads > 4)
+            assert told == [{"b": "bound elsewhere"}]
+            binder.refusals.clear()
+            await until(lambda: len(told) > 1)
+            assert told[1] == {}
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(scenario())
+
+
 def test_parked_things_are_tried_again_after_each_discovery_run_and_only_then() -> None:
     async def scenario() -> None:
         binder, table = FakeBinder(), Table("a")
