@@ -295,3 +295,69 @@ def test_readings_are_delivered_parked_and_rejected_as_over_rest(simulator: Simu
     }
     assert counters["taken"] == 3
     assert counters["delivered"] == counters["held_rejected"] == counters["held_parked"] == 1
+
+
+def test_things_are_released_one_connection_and_bound_by_the_next(simulator: SimulatorServer) -> None:
+    names = [f"pump-{number}" for number in range(30)]
+    add(simulator, *names)
+    edges = simulator.platform.edges
+
+    async def scenario() -> None:
+        async with connected(simulator) as old, connected(simulator) as new:
+            old.bind(names)
+            await old.bound(names)
+            assert set(edges) == set(names)
+            await asyncio.gather(*map(old.ready, names))
+            assert set(old.bound_things()) == set(names)
+            new.bind(names)
+            with pytest.raises(ThingworxCallFailed, match="another connection"):
+                await new.ready(names[0])
+            new.unbind(names)
+            await old.release(names[:20])
+            assert set(edges) == set(names[20:])
+            assert set(old.bound_things()) == set(names[20:])
+            new.bind(names[:20])
+            await new.bound(names[:20])
+            assert set(edges) == set(names)
+            await pushed(new, names[0], [row(1)])
+            await pushed(old, names[29], [row(1)])
+
+    asyncio.run(scenario())
+    assert [stored(simulator, name) for name in (names[0], names[29])] == [[(1, 1.5)]] * 2
+
+
+def test_things_that_another_connection_has_taken_are_bound_once_more(simulator: SimulatorServer) -> None:
+    simulator.platform.settings.change({"bind_protection": "last-in-wins"})
+    names = [f"pump-{number}" for number in range(5)]
+    add(simulator, *names)
+
+    async def scenario() -> None:
+        async with connected(simulator) as old, connected(simulator) as new:
+            for transport in (old, new):
+                transport.bind(names)
+                await asyncio.gather(*map(transport.ready, names))
+            moved = len(simulator.platform.transitions)
+            old.rebind([*names, "unknown"])
+            await old.bound(names)
+            await asyncio.gather(*map(old.ready, names))
+            await new.release(names)
+            assert len(simulator.platform.transitions) == moved
+            assert set(simulator.platform.edges) == set(names)
+            await pushed(old, names[0], [row(1)])
+
+    asyncio.run(scenario())
+    assert stored(simulator, names[0]) == [(1, 1.5)]
+
+
+def test_without_a_connection_nothing_is_released_or_bound(simulator: SimulatorServer) -> None:
+    add(simulator, "pump")
+
+    async def scenario() -> None:
+        async with connected(simulator) as transport:
+            transport.bind(["pump"])
+            await transport.ready("pump")
+            simulator.faults.add(protocol="alwayson", method="UNBIND", drop=True, times=1)
+            with pytest.raises(ThingworxUnavailable):
+                await transport.release(["pump"])
+
+    asyncio.run(scenario())

@@ -205,3 +205,16 @@ def test_shapes_are_stored_once_and_read_by_id(control: ControlTable) -> None:
 def test_a_shape_without_properties_can_be_stored(control: ControlTable) -> None:
     control.put_shapes({shape_id({}): {}})
     assert control.shapes([shape_id({})]) == {shape_id({}): {}}
+
+
+def test_slots_that_are_active_or_served_share_the_write_budget(
+    client: DynamoDBClient, control: ControlTable
+) -> None:
+    assert control.slots_sharing(NOW) == 0
+    control.create_slots(["1", "2", "3"], lanes=8)
+    assert control.slots_sharing(NOW) == 3
+    set_state(client, "draining")
+    assert control.slots_sharing(NOW) == 2
+    lease(client, "1", NOW)
+    assert control.slots_sharing(NOW) == 3
+    assert control.slots_sharing(NOW + 1) == 2
