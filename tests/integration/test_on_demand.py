@@ -27,6 +27,8 @@ from tests.unit.statemachine.interpreter import TaskError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MINUTE = 60 * 10**9
+HOUR = 60 * MINUTE
 SETTLED: dict[str, Any] = {"batchItemFailures": []}
 
 
@@ -173,6 +175,52 @@ def test_a_run_that_finds_another_under_way_is_made_up_for_with_what_it_was_for(
     assert world.machine.run("follower", follower["Input"])["outcome"] == "Published"
     assert world.wanted.read().taken_by is None
     assert world.machine.run("nothing", {"wanted": True})["outcome"] == "NothingWanted"
+
+
+def test_a_slot_retires_while_late_readings_come_and_its_thing_returns(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [time.time_ns()]
+    monkeypatch.setattr(time, "time_ns", lambda: clock[0])
+    for name in ("Pump1", "Pump2", "Pump3"):
+        world.stack.add_thing(name)
+    world.machine.run("run-1", {})
+    assert world.places()["Pump3"] == "2"
+    world.stack.platform.delete_thing("Pump3")
+    world.machine.run("run-2", {"allow_removals": True})
+    clock[0] += 25 * HOUR
+    world.machine.run("run-3", {})
+    assert "Pump3" not in world.places()
+    sqs = boto3.client("sqs")
+    old = sqs.get_queue_url(QueueName="demo-slot-2.fifo")["QueueUrl"]
+    taken = sent = 0
+    states: list[str] = []
+    for _ in range(200):
+        clock[0] += MINUTE
+        for name, given in world.look():
+            world.machine.run(name, given)
+        slot = world.control.slot("2")
+        if slot is None:
+            break
+        if states[-1:] != [slot.state]:
+            states.append(slot.state)
+            if len(states) < 5:
+                sqs.send_message(QueueUrl=old, MessageBody=f"late-{sent}", MessageGroupId="lane-0")
+                sent += 1
+        if slot.state == "draining":
+            if "Pump3" not in world.places():
+                world.stack.add_thing("Pump3")
+                assert world.stack.route(telemetry({"temp": 3}, "Pump3", 0)) == SETTLED
+            for message in sqs.receive_message(QueueUrl=old).get("Messages", []):
+                sqs.delete_message(QueueUrl=old, ReceiptHandle=message["ReceiptHandle"])
+                taken += 1
+    assert states == ["active", "draining", "stopping", "draining", "stopping"]
+    assert world.control.slot("2") is None
+    assert "demo-slot-2.fifo" not in world.queues()
+    assert taken == sent == 4
+    assert world.places()["Pump3"] == "3", "ids are never used again"
+    world.stack.serve("3", until=lambda: world.stack.values("Pump3") == {"temp": 3.0})
+    assert world.stack.held() == []
 
 
 # Runs that died
