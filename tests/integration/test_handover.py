@@ -6,11 +6,12 @@ import itertools
 import threading
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
+from botocore.exceptions import ClientError
 
-from lambdas.connector import serve, successor
+from lambdas.connector import handler, lease, serve, successor
 from lambdas.connector.handover import Patience
 from lambdas.connector.timing import Timing, plan
 from tests.integration.connector_world import THINGS, World, connector_world, end, issue_certificate, until
@@ -256,3 +257,81 @@ def test_without_any_successor_the_slot_is_free_at_the_end(world: World) -> None
     assert '"next":"handover"' in world.states.answers["first"]
     assert "owner" not in world.item("1")
     assert world.left() == (0, 0)
+
+
+def test_a_holder_that_was_frozen_past_its_lease_pushes_nothing_when_it_wakes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its clocks jump, and meanwhile another connector has taken the slot."""
+    world.send([1])
+    slow = world.server.faults.add(service="UpdateSubscribedPropertyValues", status=503, times=1)
+    first = world.start("first", seconds=STAYS)
+    until(lambda: slow.hits == 1)
+    until(lambda: world.left() == (0, 0))
+    world.dynamodb.update_item(
+        TableName="demo-control",
+        Key={"pk": {"S": "slots"}, "sk": {"S": "1"}},
+        UpdateExpression="SET #owner = :other, #until = :until",
+        ExpressionAttributeNames={"#owner": "owner", "#until": "until"},
+        ExpressionAttributeValues={
+            ":other": {"S": "another"},
+            ":until": {"N": str(int(time.time() * 1000) + 60_000)},
+        },
+    )
+    clocks = lease._clocks
+    monkeypatch.setattr(lease, "_clocks", lambda: tuple(clock + 100 for clock in clocks()))
+    world.send([2])
+    first.wait()
+    assert all(world.times(thing) == [1] for thing in THINGS)
+    assert owner(world) == "another"
+    assert world.left()[0] > 0, "the other one may have them at once"
+
+
+def test_a_stopped_execution_ends_its_connector_at_the_next_beat_and_frees_the_slot(world: World) -> None:
+    first = world.start("first", seconds=STAYS)
+    until(lambda: all_bound(world))
+    world.states.closed.add("first")
+    first.wait()
+    assert "first" not in world.states.answers
+    assert "owner" not in world.item("1")
+    until(lambda: not world.server.platform.edges)
+
+
+@pytest.mark.parametrize("service", ["dynamodb", "stepfunctions", "sqs"])
+def test_an_aws_service_that_fails_for_less_than_a_lease_interrupts_nothing(
+    world: World, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = threading.Event()
+    clients = handler._clients()
+    target = {"dynamodb": clients.dynamodb, "sqs": clients.sqs, "stepfunctions": clients.stepfunctions}[
+        service
+    ]
+    operations = {
+        "dynamodb": ("update_item", "get_item", "query"),
+        "sqs": ("receive_message", "delete_message_batch", "change_message_visibility_batch"),
+        "stepfunctions": ("send_task_heartbeat",),
+    }[service]
+    failed = Counter[str]()
+    for name in operations:
+        call = getattr(target, name)
+
+        def throttled(name: str = name, call: Any = call, **arguments: Any) -> Any:
+            if failing.is_set():
+                failed[name] += 1
+                raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "slow down"}}, name)
+            return call(**arguments)
+
+        monkeypatch.setattr(target, name, throttled)
+    first = world.start("first", seconds=STAYS)
+    until(lambda: all_bound(world))
+    failing.set()
+    if service == "stepfunctions":
+        world.send([1])
+        until(lambda: all(world.times(thing) == [1] for thing in THINGS))
+    until(lambda: sum(failed.values()) >= 2)
+    failing.clear()
+    world.send([1, 2])
+    until(lambda: all(world.times(thing) == [1, 2] for thing in THINGS))
+    until(lambda: world.left() == (0, 0))
+    assert "request-first" in owner(world)
+    end(world, first, "first")
