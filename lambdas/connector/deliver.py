@@ -198,7 +198,7 @@ class Delivery:
 
     async def offer_parked(self, thing: str, batch: list[Entry]) -> tuple[int, Verdict | None]:
         """See `Settler.offer_parked`."""
-        return await self._offer(thing, self._timed(thing, batch), self._push_once)
+        return await self._offer(thing, self._timed(thing, batch), self._probe)
 
     async def reject_parked(self, parked: HeldReading, reason: str, detail: str) -> None:
         """See `Settler.reject_parked`."""
@@ -275,6 +275,8 @@ class Delivery:
             if isinstance(answer, PushResult):
                 self._backlog.on_trial.discard(thing)
                 return answer
+            if answer.outcome is Outcome.WAIT:
+                self.gate.failed(answer.detail)
             now = time.monotonic()
             own_trouble = answer.outcome is not Outcome.WAIT or (
                 last_failure is not None and self.gate.served_since(last_failure)
@@ -299,9 +301,20 @@ class Delivery:
         except Exception as error:  # noqa: BLE001 - outcome_of says what to do with each
             verdict = outcome_of(error)
         self._counters["push_failed"] += 1
-        if verdict.outcome is Outcome.WAIT:
-            self.gate.failed(verdict.detail)
         return verdict
+
+    async def _probe(self, thing: str, rows: list[ValueRow]) -> Verdict | PushResult:
+        """Push a Thing that was parked, once."""
+        began = time.monotonic()
+        answer = await self._push_once(thing, rows)
+        # Many Things may be parked: as long as others are served, their trouble stops nobody.
+        if (
+            isinstance(answer, Verdict)
+            and answer.outcome is Outcome.WAIT
+            and not self.gate.served_since(began)
+        ):
+            self.gate.failed(answer.detail)
+        return answer
 
     async def _call(self, thing: str, rows: list[ValueRow]) -> PushResult:
         while rows:

@@ -16,6 +16,7 @@ from lambdas.connector.deliver import Delivery
 from lambdas.connector.slot_queue import Message
 from lambdas.connector.stop import Stop, Stopped, StopReason
 from lambdas.shared.errors import ThingworxCallFailed, ThingworxUnavailable
+from lambdas.shared.held_store import HeldReading
 from lambdas.shared.parcel import encode
 from lambdas.thingworx.transport import PushResult, RefusedRow
 from tests.unit.connector.fakes import (
@@ -90,6 +91,14 @@ class Bench:
         """Nothing taken is unaccounted for, neither the first time nor again."""
         for kind in ("", "replayed_"):
             assert self.counters[f"{kind}taken"] == sum(self.counters[kind + name] for name in SETTLED)
+
+
+def parked(thing: str, at: int) -> HeldReading:
+    """A reading in the held store."""
+    shape = '{"temp":["NUMBER","Temp"]}'
+    return HeldReading(
+        "parked", thing, at, f"0:{thing}:{at}", "why", "", "", values='{"temp":1}', shape=shape
+    )
 
 
 def failing(times: int, error: Callable[[], Exception], thing: str = "*") -> Callable[[str, Any], None]:
@@ -284,6 +293,33 @@ def test_while_the_platform_serves_nobody_readings_of_a_parked_thing_stay_in_the
 
     bench = Bench(failing(10**9, lambda: ThingworxCallFailed(404, "no such Thing")))
     asyncio.run(scenario())
+
+
+def test_parked_things_that_never_answer_hold_up_nobody_while_others_are_served() -> None:
+    def answer(thing: str, _: Any) -> Awaitable[None] | None:
+        return never(thing) if thing.startswith("dead") else None
+
+    async def never(thing: str) -> None:
+        served = len(bench.transport.times("fan"))
+        await until(lambda: len(bench.transport.times("fan")) > served)  # somebody else is served meanwhile
+        raise ThingworxUnavailable(f"no answer for {thing}")
+
+    async def scenario() -> None:
+        for number in range(5):
+            bench.store.marks[f"dead-{number}"] = "platform_unavailable"
+            bench.held.held.append(parked(f"dead-{number}", 1))
+        await bench.backlog.load()
+        async with bench.catching_up():
+            at = 0
+            while bench.counters["push_failed"] < 20:
+                at += 1
+                await bench.settle(reading("fan", at))
+                assert not bench.delivery.gate.closed
+                await asyncio.sleep(0.001)
+
+    bench = Bench(answer)
+    asyncio.run(scenario())
+    assert len(bench.held.held) == 5
 
 
 def test_a_thing_whose_backlog_found_no_room_is_tried_once_and_so_never_delays_its_lane_again() -> None:
