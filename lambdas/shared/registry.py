@@ -168,18 +168,12 @@ class Registry:
         Raises:
             RegistryUnavailable: parts written before stay; doing it all again is safe.
         """
-        self._mset(
-            "publish shapes",
-            self._shapes,
-            {id_: _form(properties=to_pairs(shape)) for id_, shape in shapes.items()},
-        )
+        self._mset("publish shapes", self._shapes, shapes, lambda shape: _form(properties=to_pairs(shape)))
         routes = {id_: _form(queue_url=route.queue_url, lanes=route.lanes) for id_, route in slots.items()}
         for part in chunks(list(routes.items()), _CHUNK):
             self._call("publish slots", self._client.hset, self._slots, mapping=dict(part))
         self._mset(
-            "publish Things",
-            self._things,
-            {name: _form(slot=entry.slot, shape=entry.shape) for name, entry in things.items()},
+            "publish Things", self._things, things, lambda entry: _form(slot=entry.slot, shape=entry.shape)
         )
         for names in chunks(sorted(removed), _CHUNK):
             self._call("remove Things", self._client.unlink, *(self._things + name for name in names))
@@ -192,9 +186,10 @@ class Registry:
             self._call("remove slots", self._client.hdel, self._slots, *gone)
         self._call("publish", self._client.set, self._published, _form())
 
-    def _mset(self, what: str, prefix: str, texts: Mapping[str, bytes]) -> None:
-        for part in chunks(list(texts.items()), _CHUNK):
-            self._call(what, self._client.mset, {prefix + name: text for name, text in part})
+    def _mset(self, what: str, prefix: str, entries: Mapping[str, T], form: Callable[[T], bytes]) -> None:
+        # Each part's texts are made when it is written: those of a large fleet are large together.
+        for part in chunks(list(entries), _CHUNK):
+            self._call(what, self._client.mset, {prefix + name: form(entries[name]) for name in part})
 
     def _call(self, what: str, command: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         return call(self._client, what, lambda: command(*arguments, **options))
