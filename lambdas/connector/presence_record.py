@@ -1,22 +1,15 @@
-"""What is known of a Thing's presence, and which of two events says more.
-
-AWS IoT's lifecycle events may be duplicated, come in any order, and carry times that are some minutes
-off. `versionNumber` orders them, connect before disconnect, until it begins again at 0 once the client
-was away for about an hour (AWS IoT developer guide, "Lifecycle events"). So events less than ten minutes
-apart are ordered by version, others by time.
-"""
+"""What is known of a Thing's presence, and whether an event says more."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from lambdas.shared import client_state
+
 if TYPE_CHECKING:
     from lambdas.shared.parcel import PresenceChange
 
 __all__ = ["Answer", "Check", "Record", "is_newer"]
-
-#: Further apart than clocks can be wrong, nearer than the broker forgets a version number.
-_EPOCH_MS = 600_000
 
 
 class Record(NamedTuple):
@@ -73,7 +66,9 @@ def is_newer(change: PresenceChange, record: Record) -> bool:
     if record.client and change.client != record.client:
         # Each client counts for itself; while one speaks for the Thing, another's leaving means nothing.
         return change.time > record.time and (change.connected or not record.connected)
-    apart = change.time - record.time
-    if record.version is None or abs(apart) > _EPOCH_MS:
-        return apart > 0
-    return (change.version, not change.connected) > (record.version, not record.connected)
+    if record.version is None:
+        return change.time > record.time
+    return client_state.is_newer(
+        client_state.ClientState(change.connected, change.time, change.version),
+        client_state.ClientState(record.connected, record.time, record.version),
+    )

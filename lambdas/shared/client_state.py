@@ -1,4 +1,10 @@
-"""What is known of MQTT clients, and which of two lifecycle events says more."""
+"""What is known of MQTT clients, and which of two lifecycle events says more.
+
+AWS IoT's lifecycle events may be duplicated, come in any order, and carry times that are some minutes
+off. `versionNumber` orders them, connect before disconnect, until it begins again at 0 once the client
+was away for about an hour (AWS IoT developer guide, "Lifecycle events"). So events less than ten minutes
+apart are ordered by version, others by time.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +12,7 @@ from typing import NamedTuple
 
 __all__ = ["NOTHING_KNOWN", "ClientState", "KnownClient", "is_newer"]
 
-#: Events further apart than clocks can be wrong are ordered by time: `versionNumber` begins again at 0
-#: once a client was away for about an hour (AWS IoT developer guide, "Lifecycle events").
+#: Further apart than clocks can be wrong, nearer than the broker forgets a version number.
 _EPOCH_MS = 600_000
 
 
