@@ -134,6 +134,12 @@ class Stack:
 
     def serve(self, slot: str, until: Callable[[], bool]) -> None:
         """Run the slot's connector until something holds, then stop the slot."""
+        with self.serving(slot):
+            wait_until(until)
+
+    @contextlib.contextmanager
+    def serving(self, slot: str) -> Iterator[None]:
+        """Run the slot's connector beside what happens inside, then stop the slot."""
         item = self.dynamodb.get_item(
             TableName=CONTROL_TABLE, Key={"pk": {"S": "slots"}, "sk": {"S": slot}}, ConsistentRead=True
         )["Item"]
@@ -149,7 +155,7 @@ class Stack:
         serving = threading.Thread(target=connector.handle, args=(start, context))
         serving.start()
         try:
-            wait_until(until)
+            yield
         finally:
             self.dynamodb.update_item(
                 TableName=CONTROL_TABLE,
