@@ -54,7 +54,7 @@ class Faults:
         world.machines.double = world.machines.drop = 0.0
 
     def _after(self, seconds: float, what: Callable[[], object]) -> None:
-        timer = threading.Timer(seconds, what)
+        timer = threading.Timer(seconds * self._world.pace, what)
         timer.daemon = True
         self._later.append(timer)
         timer.start()
@@ -100,7 +100,7 @@ class Faults:
         """Read nothing from today's connections for a while, as behind a firewall that forgot them."""
         self._world.platform.call("connections", "freeze")
         # What was sent meanwhile arrives after it.
-        self.deaf.append((time.time(), time.time() + seconds + 1.0))
+        self.deaf.append((time.time(), time.time() + (seconds + 1.0) * self._world.pace))
         self._after(seconds, lambda: self._world.platform.call("connections", "thaw"))
 
     def refuse_pushes(self, thing: str, row: str, status: int, seconds: float) -> None:
@@ -136,7 +136,7 @@ class Faults:
         self, service: str, operation: str, kind: FaultKind, probability: float, seconds: float
     ) -> None:
         """Let calls fail."""
-        fault = AwsFault(service, operation, kind, probability, seconds=0.4)
+        fault = AwsFault(service, operation, kind, probability, seconds=0.4 * self._world.pace)
         self._world.edge.faults.add(fault)
         self._after(seconds, lambda: self._world.edge.faults.remove(fault))
 

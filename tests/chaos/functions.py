@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection as Pipe
     from pathlib import Path
 
-__all__ = ["Environment", "Function", "Result"]
+__all__ = ["Changes", "Environment", "Function", "Result"]
 
-#: Waits and sizes that are constants of the code: module, name, value for the time scale of this package.
-_PACE: tuple[tuple[str, str, Any], ...] = (
+#: Waits that are constants of the code: module, name, value at pace 1.
+_WAITS: tuple[tuple[str, str, float], ...] = (
     ("lambdas.connector.gate", "_FIRST_SECONDS", 0.05),
     ("lambdas.connector.gate", "_MOST_SECONDS", 0.4),
     ("lambdas.connector.assigned", "_LOOK_SECONDS", 0.4),
     ("lambdas.shared.connectors", "MIN_AGE", 1000),
-    # Parcels of a few readings, so that a batch has several of one lane.
-    ("lambdas.shared.pack", "MAX_BYTES", 700),
 )
+#: Parcels of a few readings, so that a batch has several of one lane.
+_PARCEL_BYTES = 700
 _PRELOAD = ["tests.chaos.preload"]
 _START_SECONDS = 30.0
 _names = itertools.count(1)
@@ -61,6 +61,18 @@ class Result(NamedTuple):
     detail: str = ""
 
 
+class Changes(NamedTuple):
+    """What is changed of the code where it runs.
+
+    Attributes:
+        planted: name of a bug to plant, empty for none.
+        pace: by what all times are stretched, for a machine that has other things to do.
+    """
+
+    planted: str = ""
+    pace: float = 1.0
+
+
 class Function(NamedTuple):
     """A function: its name, the module of its handler, its environment variables."""
 
@@ -69,22 +81,20 @@ class Function(NamedTuple):
     variables: Mapping[str, str]
 
 
-def _serve(pipe: Pipe, function: Function, name: str, log: str, planted: str) -> None:
+def _serve(pipe: Pipe, function: Function, name: str, log: str, changes: Changes) -> None:
     os.environ.update(function.variables)
     os.environ |= {"AWS_ACCESS_KEY_ID": name, "AWS_SECRET_ACCESS_KEY": "none"}
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(target, 1)
     os.dup2(target, 2)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # a kill must not take lines along
-    for module, attribute, value in _PACE:
-        found = importlib.import_module(module)
-        if not hasattr(found, attribute):
-            raise AttributeError(f"{module}.{attribute} is gone: give _PACE its new name")
-        setattr(found, attribute, value)
-    if planted:
+    for module, attribute, value in _WAITS:
+        _shorten(module, attribute, value * changes.pace)
+    _shorten("lambdas.shared.pack", "MAX_BYTES", _PARCEL_BYTES)
+    if changes.planted:
         from tests.chaos.planted import BUGS  # noqa: PLC0415 - imports what it breaks
 
-        BUGS[planted].plant()
+        BUGS[changes.planted].plant()
     handle: Callable[[Any, Any], Any] = importlib.import_module(function.module).handle
     pipe.send(None)  # ready: what came before is no part of an invocation's time
     while True:
@@ -100,13 +110,20 @@ def _serve(pipe: Pipe, function: Function, name: str, log: str, planted: str) ->
         pipe.send(result)
 
 
+def _shorten(module: str, attribute: str, value: float) -> None:
+    found = importlib.import_module(module)
+    if not hasattr(found, attribute):
+        raise AttributeError(f"{module}.{attribute} is gone: name it anew in {__name__}")
+    setattr(found, attribute, type(getattr(found, attribute))(value))
+
+
 class Environment:
     """One execution environment of a function.
 
     Args:
         function: what it runs.
         folder: takes its output as `{name}.log`.
-        planted: name of a bug to plant, empty for none.
+        changes: what is changed of the code.
 
     Attributes:
         name: its name, which is its access key too.
@@ -114,7 +131,7 @@ class Environment:
         frozen: spans in which it was stopped, in seconds since 1970; an open one ends at infinity.
     """
 
-    def __init__(self, function: Function, folder: Path, planted: str = "") -> None:
+    def __init__(self, function: Function, folder: Path, changes: Changes) -> None:
         self.name = f"{function.name}-{next(_names)}"
         self.log = folder / f"{self.name}.log"
         self.killed = 0.0
@@ -124,7 +141,7 @@ class Environment:
         context.set_forkserver_preload(_PRELOAD)
         self._pipe, far = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(far, function, self.name, str(self.log), planted), daemon=True
+            target=_serve, args=(far, function, self.name, str(self.log), changes), daemon=True
         )
         self._process.start()
         far.close()

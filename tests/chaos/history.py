@@ -22,8 +22,8 @@ __all__ = [
     "check",
 ]
 
-#: What a frame may take from the check of the lease to the platform on a busy machine, in seconds. It is the
-#: stated residual: what a holder had sent before its lease ended may still arrive.
+#: What a frame may take from the check of the lease to the platform, in seconds at pace 1. It is the stated
+#: residual: what a holder had sent before its lease ended may still arrive.
 _FLIGHT_SECONDS = 0.3
 #: Reasons for which a part of a reading is held while the rest of it goes on.
 _PART_REASONS = frozenset({"value_refused", "not_bound", "row_refused"})
@@ -121,6 +121,7 @@ class History:
         settled: readings that the router's completed invocations settled.
         stuck: why the run didn't come to rest; empty when it did.
         deaf: spans in which the platform read nothing: what arrives after one may have been sent before it.
+        pace: by what all times were stretched.
     """
 
     offers: list[Offer] = field(default_factory=list)
@@ -135,6 +136,7 @@ class History:
     settled: int = 0
     stuck: str = ""
     deaf: list[tuple[float, float]] = field(default_factory=list)
+    pace: float = 1.0
 
 
 class Violation(NamedTuple):
@@ -226,13 +228,17 @@ def _out_of_order(history: History) -> Iterator[str]:
     killed = _killed(history)
     for (thing, name), writes in _first_writes(history).items():
         newest: Write | None = None
+        seen: dict[
+            int, int
+        ] = {}  # by session: a connector counts as late what is older than what it delivered
         for write in writes:
             if newest is None or write.time > newest.time:
                 newest = write
             elif (thing, write.time) not in may_be_late:
                 yield f"{thing}.{name}: {_line(write)} came after {_line(newest)}"
-            elif write.client not in killed:
+            elif write.client not in killed and write.time < seen.get(write.session, 0):
                 late.add((thing, write.time))
+            seen[write.session] = max(write.time, seen.get(write.session, 0))
     totals = _totals(history)
     counted = totals["connector.late"] + totals["connector.replayed_late"]
     if len(late) > counted:
@@ -274,15 +280,15 @@ def _strangers(history: History) -> Iterator[str]:
         known = changes.get(history.slots.get(write.thing, ""), [])
         if not known or any(start <= write.arrived <= end for start, end in history.deaf):
             continue
-        owners = {process[hold.owner] for hold in _in_force(known, write.arrived)}
+        owners = {process[hold.owner] for hold in _in_force(known, write.arrived, history.pace)}
         if write.client not in owners:
             names = ", ".join(sorted(owners)) or "nobody"
             yield f"{_line(write)} arrived at {write.arrived:.3f} while {names} owned the slot"
 
 
-def _in_force(changes: list[Hold], moment: float) -> Iterator[Hold]:
+def _in_force(changes: list[Hold], moment: float, pace: float) -> Iterator[Hold]:
     """The leases that held at some time of the last moments before `moment`."""
-    since = moment - _FLIGHT_SECONDS
+    since = moment - _FLIGHT_SECONDS * pace
     times = [hold.at for hold in changes]
     for index in range(max(0, bisect_right(times, since) - 1), bisect_right(times, moment)):
         hold = changes[index]

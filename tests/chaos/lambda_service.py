@@ -6,7 +6,7 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from tests.chaos.functions import Environment, Function, Result
+from tests.chaos.functions import Changes, Environment, Function, Result
 
 if TYPE_CHECKING:
     import random
@@ -22,17 +22,17 @@ class LambdaService:
     Args:
         functions: by name.
         folder: takes the environments' output.
-        planted: name of a bug that every environment gets, empty for none.
+        changes: what is changed of the code in every environment.
 
     Attributes:
         environments: all that there ever were.
         results: of every invocation that has ended: environment, event, result.
     """
 
-    def __init__(self, functions: Mapping[str, Function], folder: Path, planted: str = "") -> None:
+    def __init__(self, functions: Mapping[str, Function], folder: Path, changes: Changes) -> None:
         self._functions = functions
         self._folder = folder
-        self._planted = planted
+        self._changes = changes
         self._idle: dict[str, list[Environment]] = {name: [] for name in functions}
         self._busy: dict[str, list[Environment]] = {name: [] for name in functions}
         self._lock = threading.Lock()
@@ -109,7 +109,7 @@ class LambdaService:
             idle = self._idle[function]
             environment = idle.pop() if idle else None
         if environment is None or not environment.alive:
-            environment = Environment(self._functions[function], self._folder, self._planted)
+            environment = Environment(self._functions[function], self._folder, self._changes)
             with self._lock:
                 self.environments.append(environment)
         with self._lock:

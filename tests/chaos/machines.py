@@ -25,9 +25,9 @@ __all__ = ["CONNECTOR", "DISCOVERY", "Machines"]
 
 CONNECTOR = MACHINE + "connector"
 DISCOVERY = MACHINE + "discovery"
-#: 45 s without a heartbeat are 1.1 s.
+#: What a second of a definition lasts at pace 1: 45 s without a heartbeat are 1.1 s.
 SCALE = 0.025
-_LONGEST_WAIT = 0.3
+_LONGEST_WAIT = 1.0
 _FUNCTION_SECONDS = 20.0
 _TRIES = 4
 
@@ -62,6 +62,7 @@ class _RealTime(Execution):
     """An execution whose waits last."""
 
     stopped: threading.Event
+    pace: float
 
     def _work(self, state: dict[str, Any], given: Any, context: dict[str, Any]) -> tuple[Any, str | None]:
         if self.stopped.is_set():
@@ -69,7 +70,7 @@ class _RealTime(Execution):
         if state["Type"] == "Wait":
             before = len(self.waits)
             result = super()._work(state, given, context)
-            self.stopped.wait(min(_LONGEST_WAIT, sum(self.waits[before:]) * SCALE))
+            self.stopped.wait(min(_LONGEST_WAIT, sum(self.waits[before:]) * SCALE) * self.pace)
             return result
         return super()._work(state, given, context)
 
@@ -79,7 +80,8 @@ class Machines:
 
     Args:
         functions: runs functions.
-        lifetime: seconds that a connector's invocation has.
+        lifetime: seconds that a connector's invocation has, at pace 1.
+        pace: by what all times are stretched.
         seed: of what may happen to asynchronous events.
 
     Attributes:
@@ -89,9 +91,10 @@ class Machines:
         ended: names and outcomes of executions, in order.
     """
 
-    def __init__(self, functions: LambdaService, *, lifetime: float, seed: int) -> None:
+    def __init__(self, functions: LambdaService, *, lifetime: float, pace: float, seed: int) -> None:
         self._functions = functions
-        self._lifetime = lifetime
+        self._lifetime = lifetime * pace
+        self._pace = pace
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._tokens: dict[str, _Task] = {}
@@ -212,6 +215,7 @@ class Machines:
             name=running.name,
         )
         execution.stopped = running.stopped
+        execution.pace = self._pace
         try:
             execution.run(json.loads(running.given))
             outcome = "SUCCEEDED"
@@ -235,7 +239,7 @@ class Machines:
             function = str(arguments["FunctionName"]).rpartition("-")[2]
             return {"Payload": self._invoked(running, function, arguments["Payload"])}
         finally:
-            execution.now += int((time.monotonic() - began) / SCALE * 1000)
+            execution.now += int((time.monotonic() - began) / (SCALE * self._pace) * 1000)
 
     def _started(self, machine: str, name: str, given: str) -> None:
         try:
@@ -262,7 +266,7 @@ class Machines:
             times += times and self._random.random() < self.double
         for _ in range(times):
             self._functions.invoke_event("connector", payload | {"token": token}, self._lifetime)
-        silence = self._definitions[CONNECTOR]["States"]["Serve"]["HeartbeatSeconds"] * SCALE
+        silence = self._definitions[CONNECTOR]["States"]["Serve"]["HeartbeatSeconds"] * SCALE * self._pace
         try:
             while not task.done.wait(0.02):
                 if running.stopped.is_set():

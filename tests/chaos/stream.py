@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Position", "Settled", "Stream"]
 
-_ROUTER_SECONDS = 6.0
+_ROUTER_SECONDS = 20.0
 _PAUSE = 0.03
 _STREAM = "arn:aws:kinesis:us-east-1:000000000000:stream/chaos-ingest"
 

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import itertools
 import json
+import math
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -14,7 +15,7 @@ import redis
 
 from tests.chaos.aws_edge import APP_KEY_SECRET, REGION, AwsEdge, held_put
 from tests.chaos.aws_faults import AwsFaults
-from tests.chaos.functions import Function
+from tests.chaos.functions import Changes, Function
 from tests.chaos.history import Offer
 from tests.chaos.lambda_service import LambdaService
 from tests.chaos.machines import CONNECTOR, DISCOVERY, Machines
@@ -34,6 +35,8 @@ PROPERTIES = {"count": "INTEGER", "temp": "NUMBER", "note": "STRING"}
 #: 45 s without a beat are 1.1 s in `machines`; the other times of production are cut to match.
 _LEASE_SECONDS = 1.0
 _BEAT_SECONDS = 0.2
+_HANDOVER_SECONDS = 1.5
+_THING_RETRY_SECONDS = 0.5
 _ALWAYSON = {
     "connect": 1.0,
     "auth": 1.0,
@@ -68,10 +71,11 @@ class World:
         schedule: whose setting it has.
         common: what runs share.
         folder: takes the output of functions.
-        planted: name of a bug that every function gets, empty for none.
+        changes: what is changed of the functions' code, and the pace of it all.
     """
 
-    def __init__(self, schedule: Schedule, common: Common, folder: Path, planted: str = "") -> None:
+    def __init__(self, schedule: Schedule, common: Common, folder: Path, changes: Changes) -> None:
+        self.pace = pace = changes.pace
         self.name = f"chaos{next(_runs)}"
         self.schedule = schedule
         self.offers: list[Offer] = []
@@ -85,8 +89,8 @@ class World:
         self._others = itertools.count(1)
         platform_settings = {
             "bind_protection": self._setting.bind_protection,
-            "idle_seconds": 1.5,
-            "edge_answer_seconds": 1.0,
+            "idle_seconds": 1.5 * pace,
+            "edge_answer_seconds": 1.0 * pace,
         }
         self.platform = PlatformProcess(common.certificates, platform_settings)
         self._variables: dict[str, str] = {}
@@ -96,9 +100,11 @@ class World:
                 for name in ("router", "connector", "scaler", "assigner", "fetcher")
             },
             folder,
-            planted,
+            changes,
         )
-        self.machines = Machines(self.functions, lifetime=self._setting.lifetime, seed=schedule.seed)
+        self.machines = Machines(
+            self.functions, lifetime=self._setting.lifetime, pace=pace, seed=schedule.seed
+        )
         self.edge = AwsEdge(
             AwsFaults(schedule.seed),
             self.machines,
@@ -136,7 +142,7 @@ class World:
 
     def discover(self) -> str:
         """Run discovery once and wait for it; its status."""
-        return self.machines.wait(DISCOVERY, self.start_discovery(), _RUN_SECONDS)
+        return self.machines.wait(DISCOVERY, self.start_discovery(), _RUN_SECONDS * self.pace)
 
     def start_discovery(self) -> str:
         """Start a discovery run; its name."""
@@ -300,14 +306,14 @@ class World:
             "CONNECTOR_STATE_MACHINE_ARN": CONNECTOR,
             "DISCOVERY_STATE_MACHINE_ARN": DISCOVERY,
             "REGISTRY_CACHE_SECONDS": "0",
-            "RUN_LEASE_SECONDS": "3",
-            "LEASE_SECONDS": str(_LEASE_SECONDS),
-            "BEAT_SECONDS": str(_BEAT_SECONDS),
-            "HANDOVER_BEFORE_END_SECONDS": "1.5",
+            "RUN_LEASE_SECONDS": str(math.ceil(3 * self.pace)),
+            "LEASE_SECONDS": str(_LEASE_SECONDS * self.pace),
+            "BEAT_SECONDS": str(_BEAT_SECONDS * self.pace),
+            "HANDOVER_BEFORE_END_SECONDS": str(_HANDOVER_SECONDS * self.pace),
             "HANDOVER_JITTER_SECONDS": "0",
-            "VISIBILITY_SECONDS": "1",
-            "THING_RETRY_SECONDS": "0.5",
-            "ALWAYSON_TIMEOUTS": json.dumps(_ALWAYSON),
+            "VISIBILITY_SECONDS": str(math.ceil(self.pace)),
+            "THING_RETRY_SECONDS": str(_THING_RETRY_SECONDS * self.pace),
+            "ALWAYSON_TIMEOUTS": json.dumps({name: wait * self.pace for name, wait in _ALWAYSON.items()}),
             "SSL_CERT_FILE": bundle,
             "REQUESTS_CA_BUNDLE": bundle,
             "AWS_LAMBDA_FUNCTION_NAME": "chaos",
