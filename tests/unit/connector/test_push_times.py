@@ -147,8 +147,8 @@ def test_times_to_come_are_handed_over_and_kept_by_the_successor() -> None:
 
 def test_the_things_that_were_silent_for_longest_are_forgotten_first() -> None:
     known = times(most_properties=4)
+    arrange(known, row(NOW), thing="busy")
     for number in range(10):
         arrange(known, row(NOW), row(NOW, 1.0, "rpm"), thing=f"pump-{number}")
-        arrange(known, row(NOW), thing="busy")
+        assert arrange(known, row(NOW - 1), thing="busy").late
     assert not arrange(known, row(NOW - 1), thing="pump-0").late
-    assert arrange(known, row(NOW - 1), thing="busy").late
