@@ -32,10 +32,9 @@ if TYPE_CHECKING:
     from lambdas.connector.stop import Stop
     from lambdas.shared.held_store import HeldStore
     from lambdas.shared.parcel import PresenceChange
-    from lambdas.thingworx.infotable import ValueRow
     from lambdas.thingworx.transport import Pushes
 
-    Push = Callable[[str, list[ValueRow]], Awaitable["Verdict | PushResult"]]
+    Push = Callable[[str, list[Entry]], Awaitable["Verdict | PushResult"]]
 
 __all__ = ["Delivery"]
 
@@ -221,7 +220,7 @@ class Delivery:
         Returns:
             How many of them are settled, and why not more.
         """
-        answer = await push(thing, [row for entry in batch for row in entry.rows])
+        answer = await push(thing, batch)
         if isinstance(answer, PushResult):
             await self._delivered(batch, answer)
         elif answer.outcome is not Outcome.REJECT:
@@ -264,14 +263,14 @@ class Delivery:
         rows_given = sum(len(entry.rows) for entry in batch)
         self._counters["values_delivered"] += rows_given - result.suppressed - len(result.refused)
 
-    async def _push(self, thing: str, rows: list[ValueRow]) -> Verdict | PushResult:
+    async def _push(self, thing: str, batch: list[Entry]) -> Verdict | PushResult:
         """Push until it is decided."""
         # Its lane has waited long enough for a Thing that may not have been served since it was parked.
         patience = 0.0 if thing in self._backlog.on_trial else self._retry_seconds
         own_trouble_since: float | None = None
         last_failure: float | None = None
         for delay in backoff():
-            answer = await self._push_once(thing, rows)
+            answer = await self._push_once(thing, batch)
             if isinstance(answer, PushResult):
                 self._backlog.on_trial.discard(thing)
                 return answer
@@ -293,9 +292,9 @@ class Delivery:
             await self._stop.pause(delay)
         raise AssertionError  # pragma: no cover - backoff never ends
 
-    async def _push_once(self, thing: str, rows: list[ValueRow]) -> Verdict | PushResult:
+    async def _push_once(self, thing: str, batch: list[Entry]) -> Verdict | PushResult:
         try:
-            return await self._call(thing, rows)
+            return await self._call(thing, batch)
         except Stopped:
             raise
         except Exception as error:  # noqa: BLE001 - outcome_of says what to do with each
@@ -303,10 +302,10 @@ class Delivery:
         self._counters["push_failed"] += 1
         return verdict
 
-    async def _probe(self, thing: str, rows: list[ValueRow]) -> Verdict | PushResult:
+    async def _probe(self, thing: str, batch: list[Entry]) -> Verdict | PushResult:
         """Push a Thing that was parked, once."""
         began = time.monotonic()
-        answer = await self._push_once(thing, rows)
+        answer = await self._push_once(thing, batch)
         # Many Things may be parked: as long as others are served, their trouble stops nobody.
         if (
             isinstance(answer, Verdict)
@@ -316,21 +315,25 @@ class Delivery:
             self.gate.failed(answer.detail)
         return answer
 
-    async def _call(self, thing: str, rows: list[ValueRow]) -> PushResult:
+    async def _call(self, thing: str, batch: list[Entry]) -> PushResult:
+        rows = [row for entry in batch for row in entry.rows]
         while rows:
             await self.gate.passed()
             async with self._window:
                 if self.gate.closed:  # closed while this one waited for its turn
                     continue
                 self._check_owner()
-                with self._delivering(thing, rows):
+                with self._delivering(thing, batch):
                     result = await _uninterrupted(self._transport.push(thing, rows))
                 self.gate.succeeded()
                 return result
         return PushResult()
 
-    def _delivering(self, thing: str, rows: list[ValueRow]) -> AbstractContextManager[None]:
-        return self._presence.delivering(thing, rows[-1].time) if self._presence else nullcontext()
+    def _delivering(self, thing: str, batch: list[Entry]) -> AbstractContextManager[None]:
+        if self._presence is None:
+            return nullcontext()
+        # A device's own clock says nothing about whether it spoke before or after its disconnect.
+        return self._presence.delivering(thing, max(entry.broker_time for entry in batch))
 
     def _check_owner(self) -> None:
         self._stop.check()

@@ -36,6 +36,12 @@ class Entry(NamedTuple):
     replayed: bool = False
     late: bool = False
 
+    @property
+    def broker_time(self) -> int:
+        """When the broker had it; what came from the held store says so only without a time of its own."""
+        reading = self.reading
+        return reading.time if reading.broker_time is None else reading.broker_time
+
 
 def entries_of(parcel: Parcel) -> list[Entry]:
     """All readings of a parcel."""

@@ -145,7 +145,7 @@ class Presence:
 
         Args:
             name: Thing.
-            newest: time of the newest of them. When it is no news, they tell nothing about now.
+            newest: when the broker had the newest of them. When it is no news, they tell nothing about now.
             now: clock.
         """
         thing = self._known(name)

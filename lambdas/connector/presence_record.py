@@ -21,7 +21,7 @@ class Record(NamedTuple):
         version: `versionNumber` of the newest event; None where a check said more since.
         time: when the client connected or left, by that event or check.
         client: MQTT client id that it was about; empty: none was ever seen.
-        spoke: time of its newest reading.
+        spoke: when the broker had its newest reading.
         heard: when the last event or reading came, by our clock.
         checked: when its client's state was asked for, by our clock.
         bound: whether it is kept bound.

@@ -182,14 +182,15 @@ class Batch:
         time_path = self._own_times.path(telemetry.topic)
         converted = convert_payload(telemetry.payload, destination.shape, time_path)
         self._converted[position] = converted
-        time = telemetry.time
+        time, broker_time = telemetry.time, None
         if time_path:
             own = self._times[position] = self._own_times.time(converted.time, time)
-            time = own.time
+            if own.time != time:
+                time, broker_time = own.time, time
         if converted.reason:
             self.reject(position, converted.reason, converted.detail)
             return
-        reading = Reading(thing, time, telemetry.id, destination.shape_id, converted.values)
+        reading = Reading(thing, time, telemetry.id, destination.shape_id, converted.values, broker_time)
         lane = lane_of(thing, destination.lanes)
         self.routed.append(Routed(position, reading, destination.slot, lane))
         self.shapes[destination.shape_id] = destination.shape

@@ -24,6 +24,8 @@ __all__ = ["MAX_BYTES", "NewerParcel", "Parcel", "PresenceChange", "Reading", "d
 MAX_BYTES = 262_144
 
 _VERSION = 1
+#: Of a reading, in its row of the body.
+_READING_FIELDS = 5
 _U_FFFE, _U_FFFF = "\ufffe".encode(), "\uffff".encode()
 
 
@@ -40,6 +42,7 @@ class Reading(NamedTuple):
         id: `{shard number}:{sequence number}:{index}`, unique in the stack.
         shape: id of the shape that explains `values`.
         values: property name -> value; never empty.
+        broker_time: when the broker had it; None: at `time`, for the device gave none of its own.
     """
 
     thing: str
@@ -47,6 +50,7 @@ class Reading(NamedTuple):
     id: str
     shape: str
     values: Mapping[str, Any]
+    broker_time: int | None = None
 
 
 class PresenceChange(NamedTuple):
@@ -114,8 +118,11 @@ def encode(
         "shapes": {
             shape: to_pairs({name: shapes[shape][name] for name in names}) for shape, names in used.items()
         },
-        "readings": [list(reading) for reading in readings],
+        "readings": [reading[:_READING_FIELDS] for reading in readings],
     }
+    broker_times = [reading.broker_time for reading in readings]
+    if any(time is not None for time in broker_times):
+        body["broker_times"] = broker_times
     if presence:
         body["presence"] = [list(change) for change in presence]
     if replay:
@@ -141,7 +148,9 @@ def decode(body: str | bytes) -> Parcel:
             raise NewerParcel(f"parcel of version {version}; this release reads version {_VERSION}")
         if version != _VERSION:
             raise MalformedParcel(f"parcel of version {version!r}; this release reads version {_VERSION}")
-        readings = [_reading(entry) for entry in document["readings"]]
+        rows = document["readings"]
+        broker_times = document.get("broker_times") or [None] * len(rows)
+        readings = [_reading(row, time) for row, time in zip(rows, broker_times, strict=True)]
         shapes: dict[str, Shape] = {
             name: shape_from_pairs(pairs) for name, pairs in document["shapes"].items()
         }
@@ -153,7 +162,7 @@ def decode(body: str | bytes) -> Parcel:
     return Parcel(readings, shapes, presence, replay)
 
 
-def _reading(entry: Any) -> Reading:
+def _reading(entry: Any, broker_time: Any) -> Reading:
     thing, time, reading_id, shape, values = entry
     well_formed = (
         isinstance(thing, str)
@@ -161,10 +170,11 @@ def _reading(entry: Any) -> Reading:
         and isinstance(reading_id, str)
         and isinstance(shape, str)
         and isinstance(values, dict)
+        and (broker_time is None or isinstance(broker_time, int))
     )
     if not well_formed:
-        raise TypeError("a reading is [thing, time, id, shape, values]")
-    return Reading(thing, time, reading_id, shape, values)
+        raise TypeError("a reading is [thing, time, id, shape, values], and a broker's time is a number")
+    return Reading(thing, time, reading_id, shape, values, broker_time)
 
 
 def _presence(entry: Any) -> PresenceChange:

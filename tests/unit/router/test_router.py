@@ -318,6 +318,7 @@ def test_a_reading_has_the_time_its_payload_tells_where_that_can_be_believed() -
         (5, NOW + 5),
         (9, NOW + 9),
     ]
+    assert [reading.broker_time for reading in stack.delivered()] == [NOW, NOW + 1, *[None] * 5]
     assert (outcome.counters["times_clamped"], outcome.counters["times_unreadable"]) == (1, 3)
 
 

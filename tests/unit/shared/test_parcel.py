@@ -47,7 +47,8 @@ def parcels(draw: st.DrawFn) -> tuple[list[Reading], dict[str, Shape]]:
         used = draw(st.lists(st.sampled_from(sorted(known[shape])), min_size=1, unique=True))
         content = {name: draw(values) for name in used}
         time = draw(st.integers(0, 9_999_999_999_999))
-        readings.append(Reading(draw(names), time, f"0:{number}:0", shape, content))
+        broker_time = draw(st.none() | st.integers(0, 9_999_999_999_999))
+        readings.append(Reading(draw(names), time, f"0:{number}:0", shape, content, broker_time))
     return readings, known
 
 
@@ -94,12 +95,21 @@ def test_presence_and_the_replays_name_come_through(
         {"presence": [["pump-1", True, 0, 0, "pump-1"]]},
         {"presence": 3},
         {"replay": 3},
+        {"broker_times": 3},
+        {"broker_times": ["noon"]},
+        {"broker_times": [1, 2]},
     ],
 )
-def test_presence_and_replay_of_another_form_make_it_no_parcel(extra: dict[str, Any]) -> None:
+def test_what_is_there_at_times_makes_it_no_parcel_in_another_form(extra: dict[str, Any]) -> None:
     document = orjson.loads(encode([READING], {PUMP_ID: PUMP}))
     with pytest.raises(MalformedParcel):
         decode(orjson.dumps(document | extra))
+
+
+def test_without_a_devices_own_time_a_parcel_is_what_earlier_releases_read() -> None:
+    document = orjson.loads(encode([READING], {PUMP_ID: PUMP}))
+    assert sorted(document) == ["readings", "shapes", "v"]
+    assert document["readings"] == [[*READING[:4], {"temp": 10.0}]]
 
 
 def test_keys_of_a_later_release_are_left_alone() -> None:
