@@ -228,7 +228,7 @@ def test_two_invocations_of_one_event_never_share_a_lease(world: World) -> None:
     context = Context("the same request", time.monotonic() + 60)
     token = TaskToken(handler._clients().stepfunctions, "t")
     one, other = (
-        handler._connector(event_of("t"), context, token)._parts.lease  # type: ignore[arg-type]
+        handler._connector(event_of("t"), context, token)._life.parts.lease  # type: ignore[arg-type]
         for _ in range(2)
     )
     assert one.acquire() is Taken.HELD

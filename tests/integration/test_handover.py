@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 from botocore.exceptions import ClientError
 
-from lambdas.connector import handler, lease, serve, successor
+from lambdas.connector import handler, lease, life, serve, successor
 from lambdas.connector.handover import Patience
 from lambdas.connector.timing import Timing, plan
 from tests.integration.connector_world import THINGS, World, connector_world, end, issue_certificate, until
@@ -148,7 +148,7 @@ def test_a_successor_that_dies_while_it_takes_over_costs_nothing_but_a_pause(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     died = threading.Event()
-    monkeypatch.setattr(serve, "Patience", lambda: Patience(sign=1.0))
+    monkeypatch.setattr(life, "Patience", lambda: Patience(sign=1.0))
 
     async def dies(self: Successor) -> bool:
         died.set()

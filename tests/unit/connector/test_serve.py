@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from lambdas.connector import serve
+from lambdas.connector import life
 from lambdas.connector.handover import Patience
 from lambdas.connector.lease import LeaseLost, Taken
 from lambdas.connector.serve import Connector, Parts, State
@@ -171,9 +171,9 @@ class Bench:
         backlog = FakeBacklog(self.held)
         parts = Parts(self.token, self.lease, self.transport, self.held, self.sqs, backlog)  # type: ignore[arg-type]
         self.connector = Connector("1", settings, parts, 900)
-        self.connector._patience = Patience(sign=0.1, poll=0.002)
+        self.connector._life.patience = Patience(sign=0.1, poll=0.002)
         now = time.monotonic()
-        self.connector._timing = Timing(
+        self.connector._life.timing = Timing(
             now + self.handover,
             now + self.end,
             settle=self.settle,
@@ -628,7 +628,7 @@ def test_an_offer_that_is_taken_ends_it_without_touching_the_slot_again() -> Non
         await running
         assert bench.token.answers == ["handover"]
         assert not bench.transport.tried
-        assert not bench.connector._counters["handover_transitions"]
+        assert not bench.connector._life.counters["handover_transitions"]
         bench.check_ended()
 
     run(scenario)
@@ -805,7 +805,7 @@ def test_what_happened_is_told_before_it_closes_and_what_happens_then_after(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told: list[dict[str, int]] = []
-    monkeypatch.setattr(serve, "count", lambda _stack, _stage, counters: told.append(counters))
+    monkeypatch.setattr(life, "count", lambda _stack, _stage, counters: told.append(counters))
 
     async def scenario() -> None:
         bench = Bench(message("lane-0", reading("pump", 1)))
@@ -814,7 +814,7 @@ def test_what_happened_is_told_before_it_closes_and_what_happens_then_after(
 
         async def closing() -> None:
             assert sum(entry.get("delivered", 0) for entry in told) == 1
-            bench.connector._counters["closed"] += 1
+            bench.connector._life.counters["closed"] += 1
             await close()
 
         bench.transport.close = closing  # type: ignore[method-assign]
@@ -835,7 +835,7 @@ def test_writes_of_a_slot_keep_to_its_share_of_the_budget() -> None:
         await until(lambda: bench.lease.calls.count("renew") > renewals + 2)
         assert len(bench.transport.accepted) < 10
         bench.lease.slot = bench.lease.slot._replace(state="stopping")
-        bench.connector._stop.abandon()
+        bench.connector._life.stop.abandon()
         await running
 
     run(scenario)
