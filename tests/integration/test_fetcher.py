@@ -12,6 +12,7 @@ import pytest
 import trustme
 
 from lambdas.fetcher import handler, retry
+from lambdas.fetcher.pace import Pace
 from lambdas.shared.errors import RunLost, ThingworxRefused, ThingworxUnavailable
 from lambdas.shared.run_lock import RunLock
 from lambdas.shared.shape import Property, shape_id, to_item
@@ -163,3 +164,21 @@ def test_a_packet_nobody_listed_is_refused_in_words(platform: SimulatorServer) -
 def test_an_unknown_action_is_refused_in_words(platform: SimulatorServer) -> None:
     with pytest.raises(ValueError, match="list, fetch"):
         call("write")
+
+
+def test_all_fetchers_together_keep_to_the_rate(
+    platform: SimulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+
+    def pace(per_second: float, window: int) -> Pace:
+        rates.append(per_second)
+        return Pace(0, window)
+
+    monkeypatch.setenv("FETCH_PER_SECOND", "120")
+    monkeypatch.setattr(handler, "Pace", pace)
+    add(platform, 1203)
+    packets = call("list")["packets"]
+    for packet in packets:
+        call("fetch", packet=packet)
+    assert rates == [120, *(40 for _ in packets)]
