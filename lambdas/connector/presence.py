@@ -267,8 +267,7 @@ class Presence:
         self._deadlines.discard(name)
         if thing.linked or thing.touched:
             self._actions.unbind.append(name)
-        if thing.saved_heard is not None:
-            self._forgotten.add(name)
+        self._forgotten.add(name)
 
     def _settle(self, thing: _Thing, now: int) -> None:
         """Decide about one Thing after anything that happened to it."""

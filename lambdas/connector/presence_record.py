@@ -63,7 +63,7 @@ def is_newer(change: PresenceChange, record: Record) -> bool:
     """Whether an event says more than what is known."""
     if record.connected is None:
         return True
-    if record.client and change.client != record.client:
+    if change.client != record.client:
         # Each client counts for itself; while one speaks for the Thing, another's leaving means nothing.
         return change.time > record.time and (change.connected or not record.connected)
     if record.version is None:

@@ -52,6 +52,19 @@ def test_a_whole_slot_is_saved_and_loaded_and_others_are_left_alone(dynamodb: Dy
     assert sorted(store(dynamodb, "2").load()) == records(3)
 
 
+def test_a_successor_reads_every_page_as_it_was_last_written(dynamodb: DynamoDBClient) -> None:
+    consistent = []
+
+    def small_pages(params: dict[str, Any], **_: Any) -> None:
+        consistent.append(params.get("ConsistentRead"))
+        params["Limit"] = 10
+
+    store(dynamodb).save(records(25), [])
+    dynamodb.meta.events.register("provide-client-params.dynamodb.Query", small_pages)
+    assert sorted(store(dynamodb).load()) == records(25)
+    assert consistent == [True] * 3
+
+
 def test_a_thing_that_left_the_slot_is_removed(dynamodb: DynamoDBClient) -> None:
     store(dynamodb).save(records(3), [])
     store(dynamodb).save([], ["pump-0001", "never-there"])

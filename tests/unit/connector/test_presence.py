@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambdas.connector.presence import Presence, Tell
+from lambdas.connector.presence import Actions, Presence, Tell
 from lambdas.connector.presence_record import Answer, Check, Record
 from lambdas.shared.parcel import PresenceChange
 
@@ -377,6 +377,39 @@ def test_an_event_that_comes_while_the_broker_is_asked_wins() -> None:
     slot.wait(MINUTE)
     assert slot.bound == {"pump"}
 
+    slot.take(went(1, NOON + 2 * SECOND))
+    slot.presence.answered(Check("pump", "pump"), Answer(connected=True, since=NOON), slot.now - 1, slot.now)
+    slot.wait(MINUTE)
+    assert slot.bound == set()
+
+
+def test_that_a_client_was_asked_for_is_stored_so_that_no_successor_asks_again() -> None:
+    slot = Slot()
+    slot.take(came(1))
+    slot.wait(HOUR)
+    slot.presence.changed()
+    slot.check(Answer(connected=True, since=NOON))
+    after = Slot(*slot.presence.changed()[0])
+    assert after.bound == {"pump"}
+    assert after.presence.to_check(slot.now) == []
+
+
+def test_only_things_of_the_slot_are_asked_for() -> None:
+    slot = Slot()
+    slot.deliver(NOON, "stranger")
+    assert slot.checks() == NAMES
+
+
+def test_asking_for_a_client_that_nobody_knows_is_no_sign_of_life() -> None:
+    slot = Slot(silence=HOUR)
+    slot.deliver(NOON)
+    slot.wait(10 * MINUTE)
+    slot.check(Answer(connected=False, since=None))
+    slot.wait(50 * MINUTE - 1)
+    assert slot.bound == {"pump"}
+    slot.wait(1)
+    assert slot.bound == set()
+
 
 def test_an_answer_about_a_thing_that_is_gone_meanwhile_is_nothing() -> None:
     slot = Slot()
@@ -400,6 +433,24 @@ def test_a_gateway_moves_its_thing_and_another_ones_leaving_does_not() -> None:
     assert slot.bound == set()
     slot.wait(HOUR)
     assert Check("pump", "gateway-2") in slot.presence.to_check(slot.now)
+
+
+def test_a_gateway_that_leaves_does_not_take_a_device_with_it_that_is_connected_itself() -> None:
+    slot = Slot()
+    slot.check(Answer(connected=True, since=NOON - HOUR))
+    slot.take(went(3, NOON, client="gateway"))
+    slot.wait(MINUTE)
+    assert slot.bound == {"pump"}
+
+
+def test_a_gateway_that_was_never_seen_to_come_takes_its_thing_with_it() -> None:
+    slot = Slot()
+    slot.take(came(1, client="gateway-1"), went(1, NOON + SECOND, client="gateway-1"))
+    slot.wait(MINUTE)
+    slot.deliver(NOON + MINUTE)
+    slot.take(went(4, NOON + 2 * MINUTE, client="gateway-2"))
+    slot.wait(MINUTE)
+    assert slot.bound == set()
 
 
 def test_an_event_of_a_thing_of_another_slot_binds_nothing() -> None:
@@ -427,6 +478,28 @@ def test_a_thing_that_leaves_the_slot_is_unbound_and_its_record_removed() -> Non
     slot.follow()
     assert slot.bound == set()
     assert slot.presence.changed() == ([], ["pump"])
+
+
+def test_a_thing_that_is_back_before_its_leaving_was_stored_keeps_its_record() -> None:
+    slot = Slot()
+    slot.take(came(1))
+    slot.presence.changed()
+    slot.presence.assign(frozenset({"fan"}), slot.now)
+    slot.take(came(2, NOON + 1))
+    slot.presence.assign(NAMES, slot.now)
+    records, forgotten = slot.presence.changed()
+    assert ([(record.thing, record.version) for record in records], forgotten) == ([("pump", 2)], [])
+
+
+def test_a_late_delivery_is_followed_by_one_unbind() -> None:
+    slot = Slot()
+    slot.take(went(1))
+    slot.presence.begin("pump", NOON - 1, slot.now)
+    assert slot.presence.actions() == Actions([], [], [])
+    slot.presence.end("pump", slot.now)
+    assert slot.presence.actions() == Actions([], [], ["pump"])
+    slot.presence.take([went(2, NOON + 1)], slot.now)
+    assert slot.presence.actions() == Actions([], [], [])
 
 
 def test_a_reading_of_a_thing_of_another_slot_leaves_it_bound_until_the_next_look_only() -> None:
@@ -496,6 +569,15 @@ def test_readings_alone_are_stored_every_half_hour_and_at_the_end_where_silence_
     assert stored == 3
     [record] = slot.presence.changed(last=True)[0]
     assert record.heard == slot.now
+
+
+def test_where_silence_does_not_count_the_end_stores_no_readings() -> None:
+    slot = Slot()
+    slot.take(came(1))
+    slot.presence.changed()
+    slot.wait(MINUTE)
+    slot.deliver(slot.now)
+    assert slot.presence.changed(last=True) == ([], [])
 
 
 def test_presence_is_told_before_the_thing_is_unbound() -> None:

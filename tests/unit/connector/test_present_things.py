@@ -23,10 +23,12 @@ from lambdas.shared.errors import ThingNotServed, ThingworxCallFailed, Thingworx
 from lambdas.shared.parcel import PresenceChange
 from lambdas.shared.shape import Property
 from tests.unit.connector.fakes import FakeTransport, refused, until
+from tests.unit.connector.virtual_time import run_in_virtual_time
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
+CHECKS_PER_SECOND = module._CHECKS_PER_SECOND
 NOW = int(time.time() * 1000)
 SHAPES = {"with": {"online": Property("BOOLEAN", "Online")}, "without": {"online": Property("STRING", "x")}}
 
@@ -165,6 +167,16 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SAVE_SECONDS", 0.005)
 
 
+@pytest.fixture
+def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For virtual time."""
+
+    async def at_once(work: Callable[..., Any], *arguments: Any) -> Any:
+        return work(*arguments)
+
+    monkeypatch.setattr(asyncio, "to_thread", at_once)
+
+
 def event(version: int, *, connected: bool, thing: str = "pump", at: int = NOW) -> PresenceChange:
     return PresenceChange(thing, connected, at, version, thing, f"0:{version}:0")
 
@@ -250,6 +262,21 @@ def test_what_changed_last_is_stored_when_the_connector_ends() -> None:
     asyncio.run(scenario())
 
 
+def test_what_could_not_be_stored_at_the_end_is_known_when_the_slot_stays_after_all() -> None:
+    async def scenario() -> None:
+        scene = Scene("pump")
+        async with scene.kept():
+            scene.store.failures = 10**9
+            scene.present.take([event(1, connected=True)])
+        scene.store.failures = 0
+        assert scene.store.records.get("pump", Record("pump")).connected is None
+        async with scene.kept():
+            assert scene.binder.bound == {"pump"}
+            await until(lambda: bool(scene.store.records.get("pump", Record("")).connected))
+
+    asyncio.run(scenario())
+
+
 def test_many_who_wait_share_one_write() -> None:
     async def scenario() -> None:
         names = [f"pump-{number}" for number in range(50)]
@@ -273,6 +300,63 @@ def test_things_connected_before_they_were_known_are_found_and_bound() -> None:
             scene.names.add("fan")
         assert scene.connections.asked == ["pump"]
         assert scene.counters["connection_checks"] == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("_no_threads")
+def test_no_more_than_ten_clients_a_second_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CHECKS_PER_SECOND", CHECKS_PER_SECOND)
+
+    async def scenario() -> None:
+        times = []
+
+        class Timed(FakeConnections):
+            def ask(self, client_id: str) -> Answer:
+                times.append(asyncio.get_running_loop().time())
+                return super().ask(client_id)
+
+        scene = Scene(*(f"pump-{number}" for number in range(30)), connections=Timed())
+        async with scene.kept():
+            await until(lambda: len(times) == 30)
+        assert all(later - earlier > 0.99 for earlier, later in zip(times, times[10:], strict=False))
+
+    run_in_virtual_time(scenario())
+
+
+def test_who_tells_meanwhile_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CHECK_ROUND", 1)
+
+    async def scenario() -> None:
+        scene = Scene("fan", "pump", "tank")
+        loop = asyncio.get_running_loop()
+
+        def taken() -> None:
+            scene.present.take([event(1, connected=True)])
+
+        class Meanwhile(FakeConnections):
+            def ask(self, client_id: str) -> Answer:
+                if client_id == "fan":
+                    loop.call_soon_threadsafe(taken)
+                return super().ask(client_id)
+
+        scene.connections = scene.present._connections = Meanwhile()  # type: ignore[assignment] # a stand-in
+        async with scene.kept():
+            await until(lambda: "tank" in scene.connections.asked)
+        assert scene.connections.asked == ["fan", "tank"]
+
+    asyncio.run(scenario())
+
+
+def test_a_newly_assigned_thing_is_asked_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CHECK_SECONDS", 3600)
+
+    async def scenario() -> None:
+        scene = Scene("pump")
+        async with scene.kept():
+            await until(lambda: scene.counters["connection_checks"] == 1)
+            scene.present.assign(["fan", "pump"])
+            await until(lambda: scene.connections.asked == ["pump", "fan"])
 
     asyncio.run(scenario())
 
@@ -377,6 +461,33 @@ def test_a_write_that_is_refused_is_given_up_and_the_thing_unbound_all_the_same(
             scene.present.take([event(1, connected=True), event(1, connected=False)])
             await until(lambda: ("unbind", "pump") in scene.binder.said)
         assert len(scene.binder.tried) == 2
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("_no_threads")
+def test_a_write_that_keeps_failing_is_given_up_after_five_tries() -> None:
+    def answer(*_: Any) -> None:
+        raise ThingworxCallFailed(500, "busy")
+
+    async def scenario() -> None:
+        scene = Scene("pump", told=True, binder=FakeBinder(answer))
+        async with scene.kept():
+            scene.present.take([event(1, connected=True)])
+            await until(lambda: scene.store.records.get("pump", Record("")).told is True)
+        assert len(scene.binder.tried) == 5
+
+    run_in_virtual_time(scenario())
+
+
+def test_a_write_that_hangs_does_not_hold_up_the_end() -> None:
+    async def scenario() -> None:
+        scene = Scene("pump", told=True, binder=FakeBinder(lambda *_: asyncio.sleep(3600)))
+        async with scene.kept():
+            scene.present.take([event(1, connected=True)])
+            await until(lambda: bool(scene.binder.tried))
+        assert scene.binder.accepted == []
+        assert scene.store.records["pump"].told is None
 
     asyncio.run(scenario())
 

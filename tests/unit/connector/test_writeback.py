@@ -305,6 +305,20 @@ def test_what_no_shadow_can_take_is_refused_with_a_reason_and_never_sent(
     run_in_virtual_time(scenario())
 
 
+def test_a_value_that_just_fits_a_shadow_is_sent_and_one_byte_more_is_not() -> None:
+    async def scenario() -> None:
+        writes = Writes(FakeShadow())
+        most = MOST_BYTES - len('{"mode":""}')
+        for size, status in ((most, Status.SUCCESS), (most + 1, Status.ENTITY_TOO_LARGE)):
+            assert (await writes.put("mode", text("x" * size))).status == status
+            half, odd = divmod(size, 2)
+            assert (await writes.put("mode", text("ü" * half + "x" * odd))).status == status
+        assert len(writes.shadow.taken) == 2
+        writes.check()
+
+    run_in_virtual_time(scenario())
+
+
 def test_one_refused_property_leaves_the_others_of_its_update_alone() -> None:
     def judge(_: str, values: Mapping[str, Any]) -> None:
         if "mode" in values:
@@ -344,8 +358,12 @@ def test_a_full_shadow_and_a_missing_permission_are_told() -> None:
         nonlocal failure
         writes = Writes(FakeShadow(judge))
         assert (await writes.put("speed", 1.0)).status == Status.ENTITY_TOO_LARGE
-        failure = ShadowRefused(403, "AWS IoT refuses: ForbiddenException")
-        assert (await writes.put("speed", 1.0)).status == Status.FORBIDDEN
+        for status in (401, 403):
+            failure = ShadowRefused(status, "AWS IoT refuses: ForbiddenException")
+            writes.shadow.begun.clear()
+            both = await asyncio.gather(writes.put("speed", 1.0), writes.put("mode", text("on")))
+            assert [reply.status for reply in both] == [Status.FORBIDDEN] * 2
+            assert len(writes.shadow.begun) == 1  # no property is the reason
         failure = ShadowRefused(404, "AWS IoT has no thing or shadow of pump")
         assert (await writes.put("speed", 1.0)).status == Status.NOT_FOUND
         writes.check()

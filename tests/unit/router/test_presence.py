@@ -75,6 +75,23 @@ def test_an_event_whose_message_fails_is_unsettled_and_not_counted(stack: Stack)
     assert counted(outcome.counters) == {"presence_in": 1, "presence_routed": 1}
 
 
+def test_an_event_whose_message_fails_with_a_later_reading_is_given_again_with_it(stack: Stack) -> None:
+    stack.sqs.verdict = lambda _queue, _entry: "InternalError"
+    outcome = stack.route(lifecycle("pump-1", number=0), telemetry({"count": 1}, "pump-1", 1))
+    assert outcome.unsettled == 0
+
+
+def test_an_event_that_fits_in_no_message_is_counted_and_stops_nobody(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lambdas.shared.pack.MAX_BYTES", 200)
+    stack.clients.things["g" * 150] = {"pump-1"}
+    outcome = stack.route(lifecycle("g" * 150), lifecycle("pump-1", number=1))
+    assert counted(outcome.counters) == {"presence_in": 2, "presence_rejected": 1, "presence_routed": 1}
+    assert outcome.unsettled is None
+    assert stack.held.items == {}
+
+
 @pytest.mark.parametrize("kind", ["connect_failed", "subscribed", ""])
 def test_other_lifecycle_events_are_counted_and_nothing_else(stack: Stack, kind: str) -> None:
     outcome = stack.route(lifecycle("pump-1", kind))
