@@ -32,3 +32,11 @@ def test_the_readme_names_every_folder_of_the_project() -> None:
     text = (ROOT / "README.md").read_text()
     for folder in ("lambdas", "statemachine", "terraform", "sandbox", "tests", "docs"):
         assert f"`{folder}/`" in text
+
+
+def test_every_line_of_the_delivery_contract_names_a_test_that_holds_it() -> None:
+    text = (ROOT / "docs" / "delivery-contract.md").read_text()
+    lines = re.findall(r"^(\d+)\. .+?`(tests/[\w/]+\.py)::(\w+)`", text, re.MULTILINE | re.DOTALL)
+    assert [int(number) for number, _, _ in lines] == list(range(1, 11))
+    for _, file, name in lines:
+        assert f"def {name}(" in (ROOT / file).read_text(), f"{file} has no {name}"
