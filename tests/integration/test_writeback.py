@@ -12,7 +12,7 @@ import orjson
 import pytest
 from botocore.exceptions import ClientError
 
-from lambdas.connector import handler, serve, successor, timing
+from lambdas.connector import handler, life, serve, successor, timing
 from lambdas.connector.handover import Patience
 from lambdas.shared.control_table import ASSIGNED, ThingChange, ThingRecord
 from lambdas.shared.parcel import Reading, encode, lane_of
@@ -428,7 +428,7 @@ def left_behind(plant: Plant) -> list[Any]:
 
 @pytest.mark.usefixtures("leaves_soon")
 def test_after_a_hand_over_that_failed_writes_go_on(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "Patience", lambda: Patience(sign=0.5))
+    monkeypatch.setattr(life, "Patience", lambda: Patience(sign=0.5))
     answers: list[Any] = []
     writers: list[threading.Thread] = []
 
