@@ -211,7 +211,9 @@ def test_one_process_serves_one_slot_after_the_other_with_nothing_left_of_the_fi
     assert all(world.times(thing) == [1, 2] for thing in THINGS)
 
 
-def test_an_event_that_came_twice_is_served_once(world: World) -> None:
+def test_an_event_that_came_twice_is_served_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEASE_SECONDS", "20")  # on a slow machine too, the one that has it keeps it
+    handler._settings.cache_clear()
     world.send([1])
     first, second = world.start("t"), world.start("t")
     until(lambda: world.left() == (0, 0))
