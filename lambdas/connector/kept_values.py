@@ -109,7 +109,7 @@ class ValuesTable:
 
 
 class KeptValues:
-    """What the predecessor left, read once; for one event loop.
+    """What the predecessor left, read once until `forget`; for one event loop.
 
     Args:
         table: reads and writes; blocks.
@@ -130,6 +130,10 @@ class KeptValues:
         if self._reading is None or failed:
             self._reading = asyncio.ensure_future(asyncio.to_thread(self._table.read))
         return await asyncio.shield(self._reading)
+
+    def forget(self) -> None:
+        """Read again: what was read while another connector had the slot may be of before its end."""
+        self._reading = None
 
     async def of(self, thing: str) -> Kept:
         """What was left of one Thing."""

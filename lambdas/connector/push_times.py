@@ -86,7 +86,6 @@ class _Property:
             self.newest.keep(at, given, value)
         elif self.late is None:
             self.late = _Moment(at, value)
-            self.late.last = given
         else:
             self.late.keep(at, given, value)
         return given

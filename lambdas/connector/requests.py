@@ -98,6 +98,7 @@ class PlatformRequests:
     async def begin(self, outlet: Passes) -> None:
         """The slot is ours: push through the outlet, and take over what the predecessor left."""
         self._echoes.pass_through(outlet)
+        self._kept.forget()
         try:
             for thing, kept in (await self._kept.all()).items():
                 for edge, at in kept.times.items():

@@ -106,8 +106,7 @@ class Shadow:
             if refusal.status == HTTPStatus.NOT_FOUND:
                 return {}
             raise
-        state = orjson.loads(answer).get("state") or {}
-        return dict(state.get("reported") or {})
+        return dict(orjson.loads(answer)["state"].get("reported", {}))
 
     def close(self) -> None:
         """Begin no call any more; those under way are not waited for."""
@@ -138,4 +137,4 @@ def _failure(thing: str, error: ClientError) -> ConnectorError:
         return ShadowRefused(status, f"the shadow of {thing} would have more than {MOST_BYTES} bytes")
     if status == HTTPStatus.NOT_FOUND:
         return ShadowRefused(status, f"AWS IoT has no thing or shadow of {thing}: {message}".rstrip(": "))
-    return ShadowRefused(status or HTTPStatus.BAD_REQUEST, f"AWS IoT refuses: {code} {message}".strip())
+    return ShadowRefused(status, f"AWS IoT refuses: {code} {message}".strip())

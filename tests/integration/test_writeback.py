@@ -66,10 +66,10 @@ class Iot:
         """As boto3's."""
         return self.broker.get_connection(**which)
 
-    def state(self, thing: str, section: str = "desired") -> dict[str, Any]:
+    def state(self, thing: str, section: str = "desired", **which: str) -> dict[str, Any]:
         """What the shadow holds."""
         try:
-            answer = self.client.get_thing_shadow(thingName=thing)
+            answer = self.client.get_thing_shadow(thingName=thing, **which)
         except self.client.exceptions.ResourceNotFoundException:
             return {}
         return dict(orjson.loads(answer["payload"].read())["state"].get(section, {}))
@@ -291,12 +291,15 @@ def test_past_the_deadline_thingworx_is_told_and_what_the_device_got_after_all_c
     end(plant.world, running, "t")
 
 
-@pytest.mark.parametrize("environ", [{"ECHO_WRITES": "false", "SHADOW_SECTION": "reported"}])
-def test_the_section_and_the_echo_by_choice(plant: Plant) -> None:
+@pytest.mark.parametrize(
+    "environ", [{"ECHO_WRITES": "false", "SHADOW_SECTION": "reported", "SHADOW_NAME": "control"}]
+)
+def test_the_shadow_its_section_and_the_echo_by_choice(plant: Plant) -> None:
     running = plant.world.start("t")
     plant.bound("press")
     assert plant.write("press", {"p0": 5.0}) == [None]
-    assert plant.iot.state("press", "reported") == {"p0": 5.0}
+    assert plant.iot.state("press", "reported", shadowName="control") == {"p0": 5.0}
+    assert plant.iot.state("press", "reported") == {}
     end(plant.world, running, "t")
     assert not plant.stored("press", "p0")
 

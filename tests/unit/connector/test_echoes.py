@@ -19,6 +19,8 @@ from lambdas.thingworx.transport import PushResult, RefusedRow
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from lambdas.connector.echoes import Push
+
 NOW = 1_800_000_000_000
 SPEED = Accepted("speed", "NUMBER", 7.0)
 MODE = Accepted("mode", "STRING", "on")
@@ -83,6 +85,26 @@ def test_refused_and_unneeded_values_are_counted_apart() -> None:
     pushes = Pushes(lambda rows: PushResult(1, (RefusedRow(rows[0], "row_refused", "no"),)))
     counters, _ = echo(pushes, SPEED, MODE)
     assert counters == Counter(echoes_unneeded=1, echoes_failed=1)
+
+
+def test_once_there_is_an_outlet_all_goes_through_it() -> None:
+    class Outlet:
+        """Shut, from the first push on."""
+
+        async def through(self, push: Push, thing: str, rows: Sequence[ValueRow]) -> PushResult:
+            raise Stopped
+
+    async def scenario() -> Counter[str]:
+        counters: Counter[str] = Counter()
+        echoes = Echoes(pushes.echo, PushTimes(), owns=lambda: True, counters=counters)
+        echoes.pass_through(Outlet())
+        echoes.begin("pump", [SPEED])
+        await echoes.rest(10)
+        return counters
+
+    pushes = Pushes()
+    assert asyncio.run(scenario()) == Counter(echoes_failed=1)
+    assert not pushes.rows
 
 
 def test_nothing_is_pushed_without_the_lease() -> None:

@@ -71,6 +71,50 @@ def test_values_of_which_nothing_newer_came_stay_for_the_next_successor(client: 
     assert left == {"pump": Kept({"a": row("a")}, {}), "fan": Kept({"a": row("a")}, {})}
 
 
+def test_what_was_read_before_the_slot_was_ours_is_read_again(client: DynamoDBClient) -> None:
+    async def scenario() -> None:
+        waiting = KeptValues(table(client))
+        assert not await waiting.of("pump")
+        unseen = {"pump": {"a": row("a")}}
+        await KeptValues(table(client)).leave(unseen, unseen.__getitem__, {})
+        waiting.forget()
+        assert await waiting.of("pump") == Kept(unseen["pump"], {})
+
+    asyncio.run(scenario())
+
+
+def test_a_slot_is_read_as_it_was_last_written(client: DynamoDBClient) -> None:
+    consistent = []
+
+    def note(params: dict[str, Any], **_: Any) -> None:
+        consistent.append(params.get("ConsistentRead"))
+
+    client.meta.events.register("provide-client-params.dynamodb.Query", note)
+    assert table(client).read() == {}
+    assert consistent == [True]
+
+
+def test_what_dynamodb_leaves_unwritten_is_written_again(client: DynamoDBClient) -> None:
+    class Throttled:
+        """Leaves the first item of the first write unwritten."""
+
+        times = 1
+
+        def batch_write_item(self, *, RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - boto3's
+            [(name, requests)] = RequestItems.items()
+            if self.times:
+                self.times -= 1
+                client.batch_write_item(RequestItems={name: requests[1:]})
+                return {"UnprocessedItems": {name: requests[:1]}}
+            client.batch_write_item(RequestItems=RequestItems)
+            return {}
+
+    stand_in: Any = Throttled()
+    kept = {name: Kept({}, {"c": 99}) for name in ("fan", "pump", "tank")}
+    ValuesTable(stand_in, CONTROL_TABLE, "1").write(kept)
+    assert table(client).read() == kept
+
+
 def test_what_holds_no_more_is_deleted(client: DynamoDBClient) -> None:
     leave(KeptValues(table(client)), {"pump": {"a": row("a")}}, ahead={"fan": {"c": 99}})
     leave(KeptValues(table(client)), {}, {"pump": {"a": row("a", 2.0, 20)}})

@@ -441,6 +441,9 @@ def test_a_gateway_that_leaves_does_not_take_a_device_with_it_that_is_connected_
     slot.take(went(3, NOON, client="gateway"))
     slot.wait(MINUTE)
     assert slot.bound == {"pump"}
+    slot.take(went(1, NOON + MINUTE))
+    slot.wait(MINUTE)
+    assert slot.bound == set()
 
 
 def test_a_gateway_that_was_never_seen_to_come_takes_its_thing_with_it() -> None:

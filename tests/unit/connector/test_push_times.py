@@ -145,6 +145,31 @@ def test_times_to_come_are_handed_over_and_kept_by_the_successor() -> None:
     assert successor.echo("pump", "temp", 7.0) == NOW + HOUR + 1
 
 
+def test_a_late_reading_says_nothing_about_a_devices_clock() -> None:
+    known = times()
+    arrange(known, row(NOW - 10))
+    arrange(known, row(NOW - HOUR))
+    assert known.echo("pump", "silent", 7.0) == NOW
+
+
+def test_what_a_predecessor_delivered_does_not_hide_what_was_delivered_since() -> None:
+    known = times()
+    arrange(known, row(NOW + 2 * HOUR))
+    known.restore("pump", "temp", NOW + HOUR)
+    assert arrange(known, row(NOW + HOUR + 1)).late
+
+
+def test_a_thing_that_speaks_is_remembered_before_one_that_came_later_and_is_silent() -> None:
+    known = times(most_properties=2)
+    for thing in ("busy", "silent", "busy", "new"):
+        arrange(known, row(NOW), thing=thing)
+    assert not arrange(known, row(NOW - 1), thing="silent").late
+    known = times(most_properties=2)
+    for thing in ("busy", "silent", "busy", "new"):
+        arrange(known, row(NOW), thing=thing)
+    assert arrange(known, row(NOW - 1), thing="busy").late
+
+
 def test_the_things_that_were_silent_for_longest_are_forgotten_first() -> None:
     known = times(most_properties=4)
     arrange(known, row(NOW), thing="busy")

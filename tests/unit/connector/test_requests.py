@@ -63,6 +63,9 @@ class Stand:
     def pass_through(self, outlet: Any) -> None:
         self.log.append(("outlet", outlet))
 
+    def forget(self) -> None:
+        self.log.append("forget")
+
     def newest(self, thing: str) -> Mapping[str, ValueRow]:
         return {}
 
@@ -142,7 +145,7 @@ def test_times_to_come_are_taken_over_at_the_start() -> None:
     stand = Stand()
     outlet: Any = object()
     asyncio.run(stand.requests.begin(outlet))
-    assert stand.log == [("outlet", outlet)]
+    assert stand.log == [("outlet", outlet), "forget"]
     assert stand.times.echo("pump", "temp", 1.0) == NOW + 1001
 
 

@@ -83,6 +83,8 @@ def test_a_shadow_has_nothing_to_merge_or_to_delete(typed: Typed) -> None:
         ("VARIANT", {"baseType": "NUMBER", "value": 1.5}, 1.5),
         ("VARIANT", {"baseType": "JSON", "value": [1]}, {"baseType": "JSON", "value": "[1]"}),
         ("VARIANT", {"baseType": "DATETIME", "value": 5}, {"baseType": "DATETIME", "value": 5}),
+        ("VARIANT", {"baseType": "LONG", "value": 5}, {"baseType": "LONG", "value": 5}),
+        ("VARIANT", {"baseType": "BOOLEAN", "value": True}, True),
     ],
 )
 def test_shadow_form(base_type: str, kept: Any, held: Any) -> None:

@@ -162,6 +162,8 @@ def test_an_echo_of_what_the_platform_shows_is_kept_back() -> None:
     chooser = PushFilter()
     row = ValueRow("gone", "NUMBER", 1.5, 1)
     assert chooser.choose_echo([row], {}, honour=True).unbound == [row]
+    chooser.settled([row._replace(quality="BAD")], [])
+    assert chooser.choose_echo([row], {"gone": Subscription()}, honour=True).push == [row]
 
 
 def test_unseen_is_what_was_not_pushed_as_it_is() -> None:
