@@ -203,6 +203,18 @@ class Faults:
         self._world.platform.call("define", thing, "later", "INTEGER")
         self.discover()
 
+    def retire_slot(self) -> None:
+        """Let no Thing of the smallest slot be the connector's any more, and have it forgotten."""
+        slots = list(self._world.things().values())
+        if len(set(slots)) < 2:
+            return
+        smallest = min(sorted(set(slots)), key=slots.count)
+        for thing, slot in self._world.things().items():
+            if slot == smallest:
+                self._world.platform.call("untag", thing)
+        self.discover()
+        self._after(0.8, self.discover)
+
     def make_known(self, thing: str) -> None:
         """Add a Thing that publishes already."""
         self._world.add_thing(thing, "ALWAYS")

@@ -31,11 +31,12 @@ _WAITS: tuple[tuple[str, str, float], ...] = (
     ("lambdas.connector.gate", "_MOST_SECONDS", 0.4),
     ("lambdas.connector.assigned", "_LOOK_SECONDS", 0.4),
     ("lambdas.shared.connectors", "MIN_AGE", 1000),
+    ("lambdas.assigner.plan", "TOMBSTONE", 300),
 )
 #: Parcels of a few readings, so that a batch has several of one lane.
 _PARCEL_BYTES = 700
 _PRELOAD = ["tests.chaos.preload"]
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 _names = itertools.count(1)
 
 
@@ -156,7 +157,11 @@ class Environment:
         """Run the handler once and wait for it; after `seconds` the environment is killed."""
         try:
             if not self._ready:
-                self._ready = self._pipe.poll(_START_SECONDS) and self._pipe.recv() is None
+                if not self._pipe.poll(_START_SECONDS):
+                    self.kill()
+                    return Result(None, "Killed", "the environment did not start")
+                self._pipe.recv()
+                self._ready = True
             self._pipe.send((event, request_id, seconds))
             if self._pipe.poll(seconds):
                 result: Result = self._pipe.recv()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from lambdas.thingworx.alwayson import Auth
 from sandbox.thingworx import alwayson_server
 from sandbox.thingworx.alwayson_connection import Connection
+from sandbox.thingworx.basetypes import parse_tags
 from sandbox.thingworx.history import WriteLog
 from sandbox.thingworx.model import remote_property
 from sandbox.thingworx.server import SimulatorServer
@@ -100,6 +101,11 @@ class _Commands:
         """Give a Thing another property."""
         platform = self._server.platform
         platform.define(platform.thing(thing), remote_property(name, base_type))
+
+    def untag(self, thing: str) -> None:
+        """Take the connector's tag off a Thing."""
+        platform = self._server.platform
+        platform.set_tags(platform.thing(thing), parse_tags(()))
 
     def enable(self, thing: str, enabled: bool) -> None:  # noqa: FBT001 - comes over a pipe, by position
         """Switch a Thing on or off."""

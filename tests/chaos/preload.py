@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 
 os.environ.setdefault("LOG_LEVEL", "WARNING")
 
 import boto3
 
-import tests.chaos.functions
-import tests.chaos.platform_process  # noqa: F401 - as above
-
-_SERVICES = ("dynamodb", "sqs", "stepfunctions", "secretsmanager", "s3")
+_MODULES = (
+    "lambdas.assigner.handler",
+    "lambdas.assigner.publish",
+    "lambdas.connector.handler",
+    "lambdas.fetcher.handler",
+    "lambdas.router.handler",
+    "lambdas.scaler.handler",
+    "lambdas.shared.registry",
+    "lambdas.thingworx.alwayson_transport",
+    "lambdas.watch.handler",
+    "tests.chaos.functions",
+    "tests.chaos.platform_process",
+)
+_SERVICES = ("dynamodb", "sqs", "stepfunctions", "secretsmanager", "s3", "cloudwatch", "iot-data")
 
 
 def _load_service_models() -> None:
@@ -26,4 +37,6 @@ def _load_service_models() -> None:
     boto3.DEFAULT_SESSION = session
 
 
+for name in _MODULES:
+    importlib.import_module(name)
 _load_service_models()

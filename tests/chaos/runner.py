@@ -28,7 +28,7 @@ _REST_SECONDS = 25.0
 _DISCOVER_EVERY = 1.5
 _END_SECONDS = 4.0
 _QUIET_LOOKS = 3
-_MOST_PACE = 4.0
+_MOST_PACE = 8.0
 
 
 class Report(NamedTuple):
@@ -176,7 +176,7 @@ def _counters(log: Path) -> Iterator[tuple[str, dict[str, int]]]:
             for directive in record["_aws"]["CloudWatchMetrics"]
             for metric in directive["Metrics"]
         ]
-        yield record["stage"], {name: int(_number(record[name])) for name in names}
+        yield record.get("stage", ""), {name: int(_number(record[name])) for name in names}
 
 
 def _number(value: object) -> float:

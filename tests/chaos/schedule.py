@@ -49,6 +49,7 @@ class Setting:
         lifetime: seconds of a connector's invocation.
         bind_protection: the platform's policy.
         latency_ms: the platform's.
+        cache_seconds: how long the router remembers what it has looked up.
     """
 
     things: dict[str, str]
@@ -59,6 +60,7 @@ class Setting:
     lifetime: float
     bind_protection: str
     latency_ms: float
+    cache_seconds: int
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def _setting(rng: random.Random) -> Setting:
         lifetime=rng.choice((2.0, 3.0, 5.0)),
         bind_protection=rng.choice(("first-in-wins", "last-in-wins")),
         latency_ms=rng.choice((0.0, 2.0, 20.0)),
+        cache_seconds=rng.choice((0, 0, 1)),
     )
 
 
@@ -223,5 +226,6 @@ _KINDS: dict[str, tuple[int, Callable[[random.Random, Setting], dict[str, Any]]]
     "drop_events": (1, _span(0.3, 1.0)),
     "start_another": (1, _nothing),
     "change_shape": (2, lambda rng, setting: {"thing": rng.choice(list(setting.things))}),
+    "retire_slot": (2, _nothing),
     "discover": (1, _nothing),
 }

@@ -36,6 +36,7 @@ PROPERTIES = {"count": "INTEGER", "temp": "NUMBER", "note": "STRING"}
 _LEASE_SECONDS = 1.0
 _BEAT_SECONDS = 0.2
 _HANDOVER_SECONDS = 1.5
+_MINUTE_SECONDS = 0.4
 _THING_RETRY_SECONDS = 0.5
 _ALWAYSON = {
     "connect": 1.0,
@@ -97,7 +98,7 @@ class World:
         self.functions = LambdaService(
             {
                 name: Function(name, f"lambdas.{name}.handler", self._variables)
-                for name in ("router", "connector", "scaler", "assigner", "fetcher")
+                for name in ("router", "connector", "scaler", "assigner", "fetcher", "watch")
             },
             folder,
             changes,
@@ -112,6 +113,8 @@ class World:
             held_table=f"{self.name}-held",
         )
         self.stream: Stream
+        self._over = threading.Event()
+        self._minutes = threading.Thread(target=self._watch, name="minutes", daemon=True)
 
     def __enter__(self) -> Self:
         self._redis.flushall()
@@ -128,11 +131,19 @@ class World:
             self.functions, shards=self._setting.shards, batch=self._setting.batch, seed=self.schedule.seed
         )
         self._stack.callback(self.stream.close)
+        self._minutes.start()
+        self._stack.callback(self._minutes.join, 10)
+        self._stack.callback(self._over.set)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
         self._redis.close()
+
+    def _watch(self) -> None:
+        """Call the watch function every minute."""
+        while not self._over.wait(_MINUTE_SECONDS * self.pace):
+            self.functions.invoke("watch", {}, _RUN_SECONDS)
 
     # What people and devices do
 
@@ -305,7 +316,11 @@ class World:
             "QUEUE_NAME_PREFIX": f"{self.name}-slot-",
             "CONNECTOR_STATE_MACHINE_ARN": CONNECTOR,
             "DISCOVERY_STATE_MACHINE_ARN": DISCOVERY,
-            "REGISTRY_CACHE_SECONDS": "0",
+            "REGISTRY_CACHE_SECONDS": str(self._setting.cache_seconds),
+            "RETIRE_AFTER_SECONDS": "0",
+            "RETIRE_DRAIN_SECONDS": str(math.ceil((self._setting.cache_seconds + 0.5) * self.pace)),
+            "RETIRE_PAUSE_SECONDS": "0",
+            "RESTART_AFTER_SECONDS": str(math.ceil(2 * self.pace)),
             "RUN_LEASE_SECONDS": str(math.ceil(3 * self.pace)),
             "LEASE_SECONDS": str(_LEASE_SECONDS * self.pace),
             "BEAT_SECONDS": str(_BEAT_SECONDS * self.pace),
