@@ -11,6 +11,7 @@ import contextlib
 import socket
 import ssl
 import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 import redis
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["RedisServer", "valkey_server"]
 
 _CHUNK = 65_536
+#: From here on a server in cluster mode doesn't start: it takes the port 10,000 above its own as well.
+_CLUSTER_PORTS = 55_536
 
 
 def valkey_server(
@@ -33,9 +36,12 @@ def valkey_server(
     The package's own search begins at the same port in every process, so that two which start at the
     same time would share one server.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    with ExitStack() as probes:
+        port = _CLUSTER_PORTS
+        while port >= _CLUSTER_PORTS:
+            probe = probes.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
     return ValkeyServer(port=port, data_dir=data_dir, persist=persist, config=config)
 
 

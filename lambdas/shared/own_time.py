@@ -94,9 +94,9 @@ def milliseconds(value: Any) -> int | None:
     # NaN and infinities are not in the range either.
     if (kind is not int and kind is not float) or not 0 < value <= _LAST_TIME:
         return None
-    # Rounded to microseconds first: a second's fraction is not exact in binary.
-    found = math.floor(round(value * 1000, 3) if value < _SECONDS_BELOW else value)
-    return found if found >= _FIRST_TIME else None
+    # Rounded to tens of microseconds first: a second's fraction is not exact in binary.
+    found = math.floor(round(value * 1000, 2) if value < _SECONDS_BELOW else value)
+    return found if _FIRST_TIME <= found <= _LAST_TIME else None
 
 
 def _in_text(text: str) -> Any:
