@@ -77,7 +77,9 @@ TAKEN: list[tuple[str, Any, Any]] = [
     ("TAGS", [], ""),
     ("THINGCODE", "5:77", "5:77"),
     ("VARIANT", 5, {"baseType": "NUMBER", "value": 5.0}),
-    ("VARIANT", 2**60, {"baseType": "LONG", "value": 2**60}),
+    ("VARIANT", 2**53, {"baseType": "NUMBER", "value": 2.0**53}),
+    ("VARIANT", 2**53 + 1, {"baseType": "LONG", "value": 2**53 + 1}),
+    ("VARIANT", -(2**60), {"baseType": "LONG", "value": -(2**60)}),
     ("VARIANT", True, {"baseType": "BOOLEAN", "value": True}),
     ("VARIANT", "on", {"baseType": "STRING", "value": "on"}),
     ("VARIANT", [1], {"baseType": "JSON", "value": [1]}),
@@ -139,6 +141,8 @@ REFUSED: list[tuple[str, Any]] = [
     ("JSON", [2**64]),
     ("QUERY", []),
     ("IMAGE", "aGk"),
+    ("IMAGE", "aG k="),
+    ("BLOB", "aGk=\n"),
     ("BLOB", "ä"),
     ("BLOB", [1]),
     ("TAGS", "no tag"),
@@ -271,6 +275,7 @@ def nested(levels: int) -> Any:
 @pytest.mark.parametrize(
     ("base_type", "value"),
     [
+        ("JSON", orjson.loads("[" * (MAX_LEVELS + 1) + "]" * (MAX_LEVELS + 1))),
         ("JSON", orjson.loads("[" * 900 + "]" * 900)),
         ("INFOTABLE", nested(9)),
         ("INFOTABLE", nested(250)),
