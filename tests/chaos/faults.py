@@ -144,6 +144,12 @@ class Faults:
         """Let the router's calls fail in parts."""
         self.fail_aws(**rule)
 
+    def lose_control_table(self, seconds: float) -> None:
+        """Let no connector reach the control table, so that their leases end while they serve."""
+        fault = AwsFault("dynamodb", "*", "error", 1.0, caller="connector-*")
+        self._world.edge.faults.add(fault)
+        self._after(seconds, lambda: self._world.edge.faults.remove(fault))
+
     def lose_registry(self) -> None:
         """Empty Redis, and repair it by a discovery run."""
         self._world.lose_registry()

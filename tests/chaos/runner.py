@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from sandbox.certificates import make_certificates
 from sandbox.redis_server import valkey_server
+from tests.chaos.checks import Violation, check
 from tests.chaos.faults import Faults
 from tests.chaos.functions import Changes
-from tests.chaos.history import Client, History, Violation, check, timeline
+from tests.chaos.history import Client, History, timeline
 from tests.chaos.schedule import Action, Publish, Schedule, plan
 from tests.chaos.world import Common, World, wait_until
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos.history import Client, HeldPut, History, Hold, Offer, Sent, Write, check
+from tests.chaos.checks import check
+from tests.chaos.history import Client, HeldPut, History, Hold, Offer, Sent, Write
 
 
 def _write(sequence: int, time: int, client: str = "a", session: int = 1, arrived: float = 10.0) -> Write:
