@@ -2,7 +2,7 @@
 
 An item a Thing under `values#{slot}` (docs/reference/data-formats.md), written at the end of a life and
 only where something changed: values that no push carried (push type NEVER, a dead band), which only a GET
-gives, and times pushed that are still to come.
+gives, times pushed that are still to come, and how far a device's clock is behind.
 """
 
 from __future__ import annotations
@@ -42,14 +42,16 @@ class Kept(NamedTuple):
     Attributes:
         values: edge name -> newest row that was not pushed.
         times: edge name -> time that was pushed and is still to come.
+        lag: how far the times of its readings are behind, in ms; 0 when they aren't.
     """
 
     values: Mapping[str, ValueRow]
     times: Mapping[str, int]
+    lag: int = 0
 
     def __bool__(self) -> bool:
         """Whether there is anything."""
-        return bool(self.values or self.times)
+        return bool(self.values or self.times or self.lag)
 
 
 _NOTHING = Kept({}, {})
@@ -144,6 +146,7 @@ class KeptValues:
         unseen: Mapping[str, Mapping[str, ValueRow]],
         newest: Callable[[str], Mapping[str, ValueRow]],
         ahead: Mapping[str, Mapping[str, int]],
+        lags: Mapping[str, int],
     ) -> None:
         """Write for the successor what differs from what is there; values of which nothing newer came stay.
 
@@ -151,16 +154,17 @@ class KeptValues:
             unseen: newest rows that were not pushed, by Thing and edge name.
             newest: newest row of each edge property of a Thing that came.
             ahead: times pushed that are still to come, by Thing and edge name.
+            lags: how far the times of Things are behind, in ms.
 
         Raises:
             Exception: the table can't be read or written now.
         """
         there = dict(await self.all()) | self._written
         changed: dict[str, Kept] = {}
-        for thing in {*there, *unseen, *ahead}:
+        for thing in {*there, *unseen, *ahead, *lags}:
             before, came = there.get(thing, _NOTHING), newest(thing)
             values = {edge: row for edge, row in before.values.items() if edge not in came}
-            kept = Kept(values | dict(unseen.get(thing, {})), dict(ahead.get(thing, {})))
+            kept = Kept(values | dict(unseen.get(thing, {})), dict(ahead.get(thing, {})), lags.get(thing, 0))
             if kept != before:
                 changed[thing] = kept
         if changed:
@@ -174,6 +178,7 @@ def _properties(kept: Kept) -> str:
     document: dict[str, Any] = {
         "values": {edge: [row.base_type, row.value, row.time, row.quality] for edge, row in values.items()},
         "times": dict(kept.times),
+        "lag": kept.lag,
     }
     while len(text := orjson.dumps(document)) > _MOST_BYTES and document["values"]:
         document["values"].popitem()
@@ -187,6 +192,7 @@ def _kept(document: dict[str, Any]) -> Kept:
             for edge, (base_type, value, at, quality) in document["values"].items()
         },
         document["times"],
+        document.get("lag", 0),
     )
 
 

@@ -92,13 +92,13 @@ class _Property:
 
 
 class _Thing:
-    __slots__ = ("behind", "newest", "properties")
+    __slots__ = ("lag", "newest", "properties")
 
     def __init__(self) -> None:
         self.properties: dict[str, _Property] = {}
-        #: Newest time of all its readings, and whether that was long ago when they arrived.
+        #: Newest time of all its readings, and how long ago that was when it arrived.
         self.newest = _NEVER
-        self.behind = False
+        self.lag = 0
 
     def of(self, edge: str) -> _Property:
         found = self.properties.get(edge)
@@ -143,7 +143,7 @@ class PushTimes:
             arranged.append(row)
         if rows and rows[-1].time >= known.newest:
             known.newest = rows[-1].time
-            known.behind = self._now() - known.newest > _BEHIND_MS
+            known.lag = self._now() - known.newest
         self._bound(known, thing)
         return Timed(arranged, shifted, late)
 
@@ -160,12 +160,15 @@ class PushTimes:
     def echo(self, thing: str, edge: str, value: Any) -> int:
         """A time for a value that was written in ThingWorx.
 
-        It is now; for a Thing whose own times are behind, just after the last one that came: what the
-        device sends next must become current again. Always later than anything of this property.
+        It is now; for a Thing whose own times are behind, just after the last one that came, or now by
+        its clock where none came to this connector: what the device sends next must become current again.
+        Always later than anything of this property.
         """
         known = self._known(thing)
         entry = known.of(edge)
-        at = known.newest + 1 if known.behind else self._now()
+        at = self._now()
+        if known.lag > _BEHIND_MS:
+            at = at - known.lag if known.newest == _NEVER else known.newest + 1
         if entry.newest is not None:
             at = max(at, entry.newest.last + 1)
         at = max(at, entry.delivered + 1)
@@ -183,6 +186,21 @@ class PushTimes:
             for thing, known in self._things.items()
         }
         return {thing: times for thing, times in found.items() if times}
+
+    def lags(self) -> dict[str, int]:
+        """How far the times of Things are behind, those that are, in steps of 5 s; for a successor."""
+        return {
+            thing: known.lag // _BEHIND_MS * _BEHIND_MS
+            for thing, known in self._things.items()
+            if known.lag > _BEHIND_MS
+        }
+
+    def restore_lag(self, thing: str, lag: int) -> None:
+        """Take over how far a Thing's times are behind, until its next reading tells."""
+        known = self._known(thing)
+        if known.newest == _NEVER:
+            known.lag = lag
+        self._bound(known, thing)
 
     def restore(self, thing: str, edge: str, at: int) -> None:
         """Take over a time that another connector has delivered."""

@@ -103,6 +103,8 @@ class PlatformRequests:
             for thing, kept in (await self._kept.all()).items():
                 for edge, at in kept.times.items():
                     self.times.restore(thing, edge, at)
+                if kept.lag:
+                    self.times.restore_lag(thing, kept.lag)
         except Exception as error:  # noqa: BLE001 - whatever it was: a GET tries again, the rest goes on
             logger.warning("what the predecessor left can't be read", reason=str(error))
 
@@ -122,7 +124,8 @@ class PlatformRequests:
         if not self._owns():
             return
         try:
-            await self._kept.leave(self._values.unseen(), self._values.newest, self.times.ahead())
+            unseen, times = self._values.unseen(), self.times
+            await self._kept.leave(unseen, self._values.newest, times.ahead(), times.lags())
         except Exception as error:  # noqa: BLE001 - the values come again with the next readings
             logger.warning("nothing left to the successor", reason=str(error))
 

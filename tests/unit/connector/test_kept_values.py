@@ -9,6 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from lambdas.connector.kept_values import Kept, KeptValues, ValuesTable
+from lambdas.shared.dynamo import to_item
 from lambdas.thingworx.infotable import ValueRow
 from tests.aws_mock import CONTROL_TABLE, aws, create_control_table
 
@@ -35,10 +36,14 @@ def row(name: str, value: Any = 1.5, at: int = 10, base_type: str = "NUMBER") ->
 
 
 def leave(
-    values: KeptValues, unseen: Rows, newest: Rows | None = None, ahead: Mapping[str, Any] | None = None
+    values: KeptValues,
+    unseen: Rows,
+    newest: Rows | None = None,
+    ahead: Mapping[str, Any] | None = None,
+    lags: Mapping[str, int] | None = None,
 ) -> None:
     known = newest if newest is not None else unseen
-    asyncio.run(values.leave(unseen, lambda thing: known.get(thing, {}), ahead or {}))
+    asyncio.run(values.leave(unseen, lambda thing: known.get(thing, {}), ahead or {}, lags or {}))
 
 
 class Counting(ValuesTable):
@@ -56,10 +61,11 @@ class Counting(ValuesTable):
 
 def test_a_successor_reads_what_was_left_for_its_slot(client: DynamoDBClient) -> None:
     unseen = {"pump": {"a": row("a"), "b": row("b", {"x": [1, None]}, base_type="JSON")}}
-    leave(KeptValues(table(client)), unseen, ahead={"fan": {"c": 99}})
+    leave(KeptValues(table(client)), unseen, ahead={"fan": {"c": 99}}, lags={"fan": 5000, "tank": 60_000})
     successor = KeptValues(table(client))
     assert asyncio.run(successor.of("pump")) == Kept(unseen["pump"], {})
-    assert asyncio.run(KeptValues(table(client)).of("fan")) == Kept({}, {"c": 99})
+    assert asyncio.run(KeptValues(table(client)).of("fan")) == Kept({}, {"c": 99}, 5000)
+    assert asyncio.run(KeptValues(table(client)).of("tank")) == Kept({}, {}, 60_000)
     assert not asyncio.run(KeptValues(table(client)).of("stranger"))
     assert not asyncio.run(KeptValues(table(client, "11")).all())
 
@@ -76,7 +82,7 @@ def test_what_was_read_before_the_slot_was_ours_is_read_again(client: DynamoDBCl
         waiting = KeptValues(table(client))
         assert not await waiting.of("pump")
         unseen = {"pump": {"a": row("a")}}
-        await KeptValues(table(client)).leave(unseen, unseen.__getitem__, {})
+        await KeptValues(table(client)).leave(unseen, unseen.__getitem__, {}, {})
         waiting.forget()
         assert await waiting.of("pump") == Kept(unseen["pump"], {})
 
@@ -115,6 +121,12 @@ def test_what_dynamodb_leaves_unwritten_is_written_again(client: DynamoDBClient)
     assert table(client).read() == kept
 
 
+def test_an_item_of_a_release_without_lags_is_read(client: DynamoDBClient) -> None:
+    item = {"pk": "values#1", "sk": "pump", "v": 1, "properties": '{"values":{},"times":{"c":99}}'}
+    client.put_item(TableName=CONTROL_TABLE, Item=to_item(item))
+    assert table(client).read() == {"pump": Kept({}, {"c": 99})}
+
+
 def test_what_holds_no_more_is_deleted(client: DynamoDBClient) -> None:
     leave(KeptValues(table(client)), {"pump": {"a": row("a")}}, ahead={"fan": {"c": 99}})
     leave(KeptValues(table(client)), {}, {"pump": {"a": row("a", 2.0, 20)}})
@@ -128,10 +140,10 @@ def test_only_what_changed_since_is_written(client: DynamoDBClient) -> None:
     async def scenario() -> None:
         values = KeptValues(counting)
         unseen = {f"pump-{number}": {"a": row("a")} for number in range(60)}
-        await values.leave(unseen, unseen.__getitem__, {})
+        await values.leave(unseen, unseen.__getitem__, {}, {})
         unseen["pump-7"] = {"a": row("a", 2.0, 20)}
-        await values.leave(unseen, unseen.__getitem__, {})
-        await values.leave(unseen, unseen.__getitem__, {})
+        await values.leave(unseen, unseen.__getitem__, {}, {})
+        await values.leave(unseen, unseen.__getitem__, {}, {})
 
     asyncio.run(scenario())
     assert [len(things) for things in counting.written] == [60, 1]

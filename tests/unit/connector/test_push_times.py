@@ -152,6 +152,25 @@ def test_a_late_reading_says_nothing_about_a_devices_clock() -> None:
     assert known.echo("pump", "silent", 7.0) == NOW
 
 
+def test_a_successor_knows_a_clock_that_is_behind_before_the_first_reading() -> None:
+    known = times()
+    arrange(known, row(NOW - HOUR - 1))
+    arrange(known, row(NOW - 5000), thing="fan")
+    assert known.lags() == {"pump": HOUR}
+    later = NOW + HOUR
+    successor = times(later)
+    successor.restore_lag("pump", HOUR)
+    assert successor.lags() == {"pump": HOUR}
+    echo = successor.echo("pump", "temp", 7.0)
+    successor.delivered("pump", [row(echo, 7.0)])
+    assert NOW <= echo < later - HOUR + 5000
+    assert not arrange(successor, row(later - HOUR + 5000, 2.0)).late
+    arrange(successor, row(later))
+    assert successor.lags() == {}
+    successor.restore_lag("pump", HOUR)
+    assert successor.echo("pump", "temp", 8.0) == later + 1
+
+
 def test_what_a_predecessor_delivered_does_not_hide_what_was_delivered_since() -> None:
     known = times()
     arrange(known, row(NOW + 2 * HOUR))

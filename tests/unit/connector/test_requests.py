@@ -75,12 +75,12 @@ class Stand:
     async def all(self) -> Mapping[str, Kept]:
         if self.failing:
             raise self.failing
-        return {"pump": Kept({}, {"temp": NOW + 1000})}
+        return {"pump": Kept({}, {"temp": NOW + 1000}), "fan": Kept({}, {}, 60_000)}
 
-    async def leave(self, unseen: Any, newest: Any, ahead: Any) -> None:
+    async def leave(self, unseen: Any, newest: Any, ahead: Any, lags: Any) -> None:
         if self.failing:
             raise self.failing
-        self.log.append(("leave", unseen, ahead))
+        self.log.append(("leave", unseen, ahead, lags))
 
     def ask(
         self,
@@ -147,6 +147,7 @@ def test_times_to_come_are_taken_over_at_the_start() -> None:
     asyncio.run(stand.requests.begin(outlet))
     assert stand.log == [("outlet", outlet), "forget"]
     assert stand.times.echo("pump", "temp", 1.0) == NOW + 1001
+    assert stand.times.echo("fan", "temp", 1.0) == NOW - 60_000
 
 
 def test_a_table_that_is_away_stops_neither_the_start_nor_the_end() -> None:
@@ -160,8 +161,9 @@ def test_a_table_that_is_away_stops_neither_the_start_nor_the_end() -> None:
 def test_only_an_owner_leaves_something_to_its_successor() -> None:
     stand = Stand()
     stand.times.restore("pump", "temp", NOW + 5)
+    stand.times.restore_lag("fan", 60_000)
     asyncio.run(stand.requests.leave())
-    assert stand.log == [("leave", {"pump": {"quiet": ROW}}, {"pump": {"temp": NOW + 5}})]
+    assert stand.log == [("leave", {"pump": {"quiet": ROW}}, {"pump": {"temp": NOW + 5}}, {"fan": 60_000})]
     stand.owned = False
     asyncio.run(stand.requests.leave())
     assert len(stand.log) == 1
