@@ -189,8 +189,7 @@ class WriteBack:
         write = _Write(edge, value, loop.create_future())
         self._counters["writes_in"] += 1
         self._open.add(write)
-        # At rest the slot may be on offer: whether it stays is seen before the update.
-        if self._hurry.is_set() or (self._awake.is_set() and not self._owns()):
+        if self._hurry.is_set():  # whether the slot is ours is seen right before the update
             self._refuse(write, Status.SERVICE_UNAVAILABLE, _NOT_SERVING)
             return write.answer
         write.timer = loop.call_later(self._deadline_seconds, self._expire, write)

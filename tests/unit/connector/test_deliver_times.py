@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 from lambdas.shared.errors import ThingworxCallFailed, ThingworxUnavailable
 from lambdas.thingworx.transport import PushResult, RefusedRow
 from tests.unit.connector.fakes import reading, until
 from tests.unit.connector.test_deliver import Bench, failing
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def pushed(bench: Bench) -> list[tuple[int, float]]:
@@ -38,6 +44,28 @@ def test_two_values_of_one_millisecond_are_both_stored_in_their_order() -> None:
     assert pushed(bench) == [(10, 1.0), (11, 2.0), (12, 3.0), (13, 4.0)]
     assert bench.counters["times_shifted"] == 3
     assert bench.counters["late"] == 0
+
+
+def test_presence_is_told_when_the_broker_had_the_newest_reading_of_a_push() -> None:
+    told = []
+
+    class Present:
+        """Takes note."""
+
+        async def ready(self) -> None:
+            """At once."""
+
+        @contextlib.contextmanager
+        def delivering(self, thing: str, newest: int) -> Iterator[None]:
+            told.append((thing, newest))
+            yield
+
+    bench = Bench()
+    present: Any = Present()
+    bench.delivery._presence = present
+    own = [reading("pump", 10)._replace(broker_time=500), reading("pump", 20)._replace(broker_time=400)]
+    asyncio.run(bench.settle(*own, reading("fan", 30)))
+    assert sorted(told) == [("fan", 30), ("pump", 500)]
 
 
 def test_trying_again_moves_no_time() -> None:
