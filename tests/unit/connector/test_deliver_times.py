@@ -11,7 +11,6 @@ from lambdas.thingworx.transport import PushResult, RefusedRow
 from tests.unit.connector.fakes import reading, until
 from tests.unit.connector.test_deliver import Bench, failing
 
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
