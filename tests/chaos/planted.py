@@ -47,7 +47,7 @@ def _go_on_in_the_lane() -> None:
     def stop(self: Any, lanes: list[deque[Any]], cause: str) -> None:
         for lane in list(lanes):
             self.unsent.append(lane.popleft())
-        self.cause = cause
+            self.cause = cause
 
     send._SlotRun._stop = stop  # type: ignore[method-assign] # that is the bug
 
