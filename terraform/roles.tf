@@ -85,6 +85,12 @@ locals {
         Resource = local.control_arns
       },
       {
+        Effect    = "Allow"
+        Action    = "dynamodb:BatchWriteItem"
+        Resource  = aws_dynamodb_table.control.arn
+        Condition = { "ForAllValues:StringEquals" = { "dynamodb:LeadingKeys" = ["stragglers"] } }
+      },
+      {
         Effect   = "Allow"
         Action   = ["s3:GetObject", "s3:PutObject"]
         Resource = "${aws_s3_bucket.this["staging"].arn}/*"

@@ -3,7 +3,8 @@
 While a Thing is unknown the router holds its readings. So when it becomes known they are sent first,
 oldest first, then the Thing is published, and readings that were held in between follow. Things take
 turns page by page, so that one with a large backlog keeps nobody waiting; one that isn't through when the
-time is over is published by a later run, for its readings would be overtaken otherwise.
+time is over is published by a later run, for its readings would be overtaken otherwise. One of which it
+couldn't be found out what is held is published, and looked at again by later runs.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ _THREADS = 8
 #: Seconds for what goes before the Things are published, while other runs wait to publish, and after.
 _BEFORE_SECONDS = 45.0
 _AFTER_SECONDS = 30.0
+#: Of so many new Things the first reading may come just while they are published; of more at once, which
+#: are new to the registry rather than to the fleet, only those are looked at again that had readings held.
+_MOST_NEW = 1000
 #: A router that has looked a Thing up just before it was published has held its readings by then.
 _IN_FLIGHT_SECONDS = 3.0
 #: No invocation of the router is that old: whatever it held is there.
@@ -85,11 +89,12 @@ class HeldOfNewThings:
         Returns:
             Things that have more, which must not be published yet.
         """
-        if not new or self._held.is_empty():
+        if not new:
             return set()
-        left = self._send(new, _BEFORE_SECONDS)
+        left, unseen = (set(), set()) if self._held.is_empty() else self._send(new, _BEFORE_SECONDS)
+        follow = self._active | unseen | (new.keys() if len(new) <= _MOST_NEW else set())
         # Before they are published, or a run that dies in between leaves stragglers for nobody to look at.
-        self._stragglers.add(self._active - left)
+        self._stragglers.add(follow - left)
         if left:
             logger.warning("Things not published yet, for more of their readings are held", things=len(left))
         return left
@@ -98,11 +103,11 @@ class HeldOfNewThings:
         """Send what was held while Things were being published, now and in runs before."""
         waiting = self._stragglers.since()
         known = {thing: destinations[thing] for thing in waiting if thing in destinations}
-        left = self._send(known, _AFTER_SECONDS) if known else set()
+        left = set().union(*self._send(known, _AFTER_SECONDS))
         fresh = {thing: known[thing] for thing in self._active & known.keys()}
         if fresh:
             self._sleep(_IN_FLIGHT_SECONDS)
-            left |= self._send(fresh, _AFTER_SECONDS)
+            left = left.union(*self._send(fresh, _AFTER_SECONDS))
         oldest = time.time() * 1000 - _STRAGGLER_MILLISECONDS
         self._stragglers.remove(
             thing
@@ -110,8 +115,12 @@ class HeldOfNewThings:
             if thing not in left and (since < oldest or thing not in destinations)
         )
 
-    def _send(self, things: Mapping[str, Destination], seconds: float) -> set[str]:
-        """Send pages in turns until all is sent or the time is over; Things that are known to have more."""
+    def _send(self, things: Mapping[str, Destination], seconds: float) -> tuple[set[str], set[str]]:
+        """Send pages in turns until all is sent or the time is over.
+
+        Returns:
+            Things that are known to have more, and those of which it isn't known what they have.
+        """
         deadline = self._clock() + seconds
 
         def may_go_on() -> bool:
@@ -119,6 +128,7 @@ class HeldOfNewThings:
 
         turns: dict[str, str | None] = dict.fromkeys(things)
         left: set[str] = set()
+        unseen: set[str] = set()
         with ThreadPoolExecutor(_THREADS) as pool:
             while turns and may_go_on():
                 results = pool.map(
@@ -126,16 +136,18 @@ class HeldOfNewThings:
                 )
                 done = dict(zip(turns, results, strict=True))
                 left |= {thing for thing, turn in done.items() if turn and turn.left}
+                unseen |= {thing for thing, turn in done.items() if turn is None}
                 turns = {thing: turn.after for thing, turn in done.items() if turn and turn.after}
                 self._count(turn.counters for turn in done.values() if turn)
-        return left | {thing for thing, after in turns.items() if after}
+        left |= {thing for thing, after in turns.items() if after}
+        return left, unseen | {thing for thing, after in turns.items() if not after}
 
     def _page(
         self, thing: str, destination: Destination, after: str | None, may_go_on: Callable[[], bool]
     ) -> _Turn | None:
         """Send one page; None when it isn't known what there is to send."""
         if not may_go_on():
-            return _Turn(Counter(), after, left=after is not None)
+            return _Turn(Counter(), after, left=True) if after else None
         try:
             page = self._items.page("unrouted", thing, _PAGE, after=after)
             if not page.items:

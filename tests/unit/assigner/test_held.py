@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -167,6 +169,56 @@ def test_one_things_trouble_keeps_no_other_from_being_known(world: World) -> Non
     assert world.sent() == [("pump", 1)]
 
 
+def test_what_could_not_be_read_of_a_thing_follows_once_it_can(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lambdas.assigner.held._MOST_NEW", 0)
+    world.hold("pump", 1)
+    with monkeypatch.context() as trouble:
+        trouble.setattr(world.items, "page", lambda *_, **__: 1 / 0)
+        assert world.run().before(world.destinations("pump")) == set()
+    later = world.run("run-2")
+    later.after(world.destinations("pump"))
+    assert world.sent() == [("pump", 1)]
+
+
+def test_things_that_there_was_no_time_to_look_at_are_looked_at_by_later_runs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lambdas.assigner.held._MOST_NEW", 0)
+    monkeypatch.setattr("lambdas.assigner.held._STRAGGLER_MILLISECONDS", -1)
+    things = [f"pump-{number}" for number in range(6)]
+    for thing in things:
+        world.hold(thing, 1)
+    published: set[str] = set()
+    for number in range(12):
+        monkeypatch.setattr("lambdas.assigner.held._BEFORE_SECONDS", 6.0)
+        monkeypatch.setattr("lambdas.assigner.held._AFTER_SECONDS", 6.0)
+        ticks = itertools.count(0.0)
+        run = world.run(f"run-{number}", clock=ticks.__next__)
+        new = world.destinations(*(thing for thing in things if thing not in published))
+        published |= new.keys() - run.before(new)
+        run.after(world.destinations(*sorted(published)))
+    assert sorted(world.sent()) == [(thing, 1) for thing in things]
+    assert not world.stragglers.since()
+
+
+@pytest.mark.parametrize("held", [(), ("stranger",)], ids=["nothing was ever held", "others were"])
+def test_a_first_reading_that_comes_while_its_thing_is_published_follows(
+    world: World, held: tuple[str, ...]
+) -> None:
+    for thing in held:
+        world.hold(thing, 1)
+    run = world.run()
+    assert run.before(world.destinations("pump")) == set()
+    run.after(world.destinations("pump"))
+    world.hold("pump", 1)
+    later = world.run("run-2")
+    assert later.before({}) == set()
+    later.after(world.destinations("pump"))
+    assert world.sent() == [("pump", 1)]
+
+
 def test_a_thing_whose_queue_takes_nothing_is_not_published(world: World) -> None:
     world.hold("pump", 1)
     destinations = world.destinations("pump")
@@ -242,3 +294,42 @@ def test_a_run_that_dies_anywhere_loses_and_reorders_nothing(world: World, after
         if not died:
             break
     assert steps > 5, "it died at many places"
+
+
+ROLES = Path(__file__).parents[3] / "terraform" / "roles.tf"
+
+
+def allowed(part: str, table: str) -> set[str]:
+    """What a part of the roles' file allows on a table."""
+    block = re.search(rf"^  +{part} = (.*?)^  (?:  )?[\])}}]", ROLES.read_text(), re.MULTILINE | re.DOTALL)
+    assert block, part
+    statements = re.findall(r"Action\s+= (\[.*?\]|\S+)\s+Resource\s+= (\S+)", block[1], re.DOTALL)
+    arns = {f"aws_dynamodb_table.{table}.arn", f"local.{table}_arns"}
+    texts = [actions for actions, resource in statements if resource in arns]
+    return {action for text in texts for action in re.findall(r"dynamodb:(\w+)", text)}
+
+
+def test_the_assigners_role_allows_what_sending_takes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lambdas.assigner.held._STRAGGLER_MILLISECONDS", -1)
+    calls: set[tuple[str, str]] = set()
+
+    def note(params: dict[str, Any], model: Any, **_: object) -> None:
+        tables = [params["TableName"]] if "TableName" in params else params["RequestItems"]
+        calls.update((table, model.name) for table in tables)
+
+    world.hold("pump", 1)
+    world.store.hold([HeldReading("unrouted", "pump", 3, "0:3:0", "unknown_thing", "", "t", b"{")])
+    world.dynamodb.meta.events.register("provide-client-params.dynamodb", note)
+    run = world.run()
+    run.before(world.destinations("pump"))
+    run.after(world.destinations("pump"))
+    world.run("run-2").after(world.destinations("pump"))
+    assert not world.stragglers.since()
+    held = allowed("held_statements", "held") | allowed("held_read_statements", "held")
+    control = allowed("assigner", "control")
+    assert calls == {
+        *((HELD_TABLE, name) for name in ("Query", "BatchWriteItem", "UpdateItem")),
+        *((CONTROL_TABLE, name) for name in ("Query", "BatchWriteItem")),
+    }
+    assert {name for table, name in calls if table == HELD_TABLE} <= held
+    assert {name for table, name in calls if table == CONTROL_TABLE} <= control
