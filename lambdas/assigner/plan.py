@@ -11,7 +11,8 @@ Rules:
   mistake in the platform or the settings is likelier than a decision: removals are withheld and
   reported, unless the run was told to allow them. Where new Things took the place of the old ones, the
   next run finds fewer of them gone.
-- A run that is about some Things only leaves all others as they are.
+- A run that is about some Things only leaves all others as they are. It believes that a few of them are
+  gone, and of more no larger a share of them than the limit allows.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ __all__ = ["TOMBSTONE", "Findings", "Limits", "Plan", "make_plan"]
 
 #: Milliseconds for which a removed Thing's place is kept.
 TOMBSTONE = 24 * 60 * 60 * 1000
+#: Things that a run about some Things may remove whatever their share.
+_FEW = 10
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ def make_plan(known: Iterable[ThingRecord], slots: Sequence[Slot], found: Findin
     gone = sorted(
         name for name in served if name in about and name not in found.shapes and name not in found.failed
     )
-    withheld = gone if _withhold(len(gone), len(served), found, limits) else []
+    asked = len(served) if found.only is None else sum(name in served for name in found.only)
+    withheld = gone if _withhold(len(gone), len(served), asked, found, limits) else []
     removed = [] if withheld else gone
 
     wanted = {name: record.shape for name, record in served.items() if name not in about}
@@ -155,12 +159,13 @@ def make_plan(known: Iterable[ThingRecord], slots: Sequence[Slot], found: Findin
     )
 
 
-def _withhold(gone: int, served: int, found: Findings, limits: Limits) -> bool:
+def _withhold(gone: int, served: int, asked: int, found: Findings, limits: Limits) -> bool:
     if limits.allow_removals or not gone:
         return False
     listed = len(found.shapes) + len(found.failed) + len(found.without_properties)
     nothing_listed = listed == 0 and found.only is None
-    return limits.withhold_removals or nothing_listed or gone * 100 > served * limits.removal_percent
+    share = asked if gone > _FEW else served
+    return limits.withhold_removals or nothing_listed or gone * 100 > share * limits.removal_percent
 
 
 def _place(

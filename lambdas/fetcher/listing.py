@@ -37,6 +37,8 @@ __all__ = [
 PAGE = 1000
 #: Rows asked for twice, since a Thing deleted while paging moves all later ones up by one.
 OVERLAP = 50
+#: Times that a list is asked for a page again, since more than the overlap were deleted meanwhile.
+_STEPS_BACK = 100
 #: Rows of an answer without pages.
 WHOLE = 1_000_000
 #: What a state machine's Map may iterate over, and the least that is worth an invocation.
@@ -158,10 +160,17 @@ def rows_of(
 def _pages(
     services: Services, tag: str, entity: tuple[str, str], columns: Iterable[str]
 ) -> Iterator[dict[str, Any]]:
-    offset = 0
+    offset = steps_back = 0
+    known: set[str | None] = set()
     while True:
         parameters = {"offset": offset, "maxItems": PAGE, **_query(tag, columns)}
         page = rows_of(services, (*entity, "QueryImplementingThingsOptimized"), parameters)
+        names = {row.get("name") for row in page}
+        if offset and known.isdisjoint(names) and steps_back < _STEPS_BACK:
+            steps_back += 1
+            offset -= PAGE - OVERLAP
+            continue
+        known |= names
         yield from page
         if len(page) < PAGE:
             return

@@ -208,6 +208,19 @@ def test_a_run_about_one_thing_that_is_gone_removes_it() -> None:
     assert fleet.run(Findings({}, only=frozenset({"b"}))).removed == ["b"]
 
 
+@pytest.mark.parametrize("left", [0, 9, 10])
+def test_a_run_about_many_things_whose_list_is_empty_or_halved_removes_nothing(left: int) -> None:
+    """However small a part of the fleet they are."""
+    fleet = Fleet(capacity=100)
+    fleet.run(listed(*NAMES, *(f"other {number}" for number in range(100))))
+    asked, there = NAMES[:20], NAMES[:left]
+    plan = fleet.run(
+        Findings(dict.fromkeys(there, "aa"), only=frozenset({*asked, "stranger 1", "stranger 2"}))
+    )
+    gone = asked[left:]
+    assert (plan.removed, plan.withheld) == (([], gone) if left < 10 else (gone, []))
+
+
 def test_a_renamed_thing_is_another_one_and_the_old_ones_place_is_kept_for_a_day() -> None:
     fleet = Fleet(capacity=3)
     fleet.run(listed("a", "b", "c"))

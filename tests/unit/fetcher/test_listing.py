@@ -68,6 +68,21 @@ def test_things_deleted_while_paging_hide_no_other() -> None:
     assert set(left) <= set(found)
 
 
+@pytest.mark.parametrize("deleted", [51, 300, 1000])
+def test_many_things_deleted_between_two_pages_hide_no_other(deleted: int) -> None:
+    left = [f"Thing {number:04}" for number in range(2200)]
+    page = paged(left)
+
+    def answer(entity: str, parameters: dict[str, Any]) -> InfoTable:
+        rows: InfoTable = page(entity, parameters)
+        if len(left) == 2200:
+            del left[:deleted]
+        return rows
+
+    found = list_things(FakePlatform(QueryImplementingThingsOptimized=answer), TAG).things
+    assert set(left) <= set(found)
+
+
 @pytest.mark.parametrize(
     "absent",
     [missing(), missing(500, "No service handler defined for service X on thing GenericThing")],
