@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -89,6 +91,7 @@ class Watch:
     def __init__(self, parts: Parts, now: int) -> None:
         self._parts = parts
         self._now = now
+        self._began = time.monotonic()
         self._faults: list[str] = []
 
     def run(self) -> dict[str, int]:
@@ -166,6 +169,8 @@ class Watch:
                     unrouted_since=None,
                     quiet_readings=0,
                 )
+                # Who has published since the look began may have read the slot before that was written.
+                table.change(slot_id, "draining", draining_since=self._later())
             case Step.UNROUTED:
                 table.change(slot_id, "draining", unrouted_since=now)
             case Step.BUSY:
@@ -181,6 +186,10 @@ class Watch:
                 if slot.slot.queue_url:
                     delete_queue(self._parts.sqs, slot.slot.queue_url)
                 table.delete(slot_id)
+
+    def _later(self) -> int:
+        """The time by now, by the clock that the look began with."""
+        return self._now + math.ceil((time.monotonic() - self._began) * 1000)
 
     def _unopened(self, seen: Seen) -> bool:
         """Whether an active slot has lost its queue, or has been without one for longer than a run takes."""

@@ -20,6 +20,7 @@ from lambdas.shared.run_lock import RunLock
 from lambdas.shared.wanted import WantedRuns
 from lambdas.watch import handler
 from lambdas.watch.retire import Times
+from lambdas.watch.table import WatchTable
 from lambdas.watch.tick import Watch, WatchFailed
 from tests.aws_mock import CONTROL_TABLE, aws, create_control_table
 
@@ -365,6 +366,33 @@ def test_a_slot_waits_for_the_publishing_without_it(world: World) -> None:
         world.look()
     assert world.slot("1").state == "draining"
     assert world.wanted.read().repair
+
+
+def test_a_publishing_that_read_the_slot_before_it_drained_is_not_one_without_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.add_slot("1")
+    world.serve("1", minutes=1000)
+    world.look()
+    passed = itertools.count(0.0)
+    monkeypatch.setattr("lambdas.watch.tick.time.monotonic", lambda: next(passed))
+    change = WatchTable.change
+
+    def slow(table: WatchTable, slot_id: str, was: str, /, **values: Any) -> None:
+        if was == "active":
+            world.now += 500
+            world.publish()
+        change(table, slot_id, was, **values)
+
+    monkeypatch.setattr(WatchTable, "change", slow)
+    world.look(minutes=3)
+    assert world.slot("1").state == "draining"
+    table = WatchTable(CONTROL_TABLE, world.dynamodb)
+    world.look()
+    assert not table.slots()[0].unrouted_since
+    world.publish()
+    world.look()
+    assert table.slots()[0].unrouted_since
 
 
 def test_a_repair_that_was_just_started_is_not_asked_for_again(world: World) -> None:
