@@ -94,7 +94,7 @@ class HeldOfNewThings:
         left, unseen = (set(), set()) if self._held.is_empty() else self._send(new, _BEFORE_SECONDS)
         follow = self._active | unseen | (new.keys() if len(new) <= _MOST_NEW else set())
         # Before they are published, or a run that dies in between leaves stragglers for nobody to look at.
-        self._stragglers.add(follow - left)
+        self._stragglers.add(follow)
         if left:
             logger.warning("Things not published yet, for more of their readings are held", things=len(left))
         return left

@@ -38,6 +38,13 @@ def test_a_second_run_learns_the_holder_and_the_holder_learns_of_it(lock: RunLoc
     assert lock.end("a") is True
 
 
+def test_a_retried_task_keeps_the_word_that_others_left_even_after_the_lease(lock: RunLock) -> None:
+    lock.begin("a", LEASE, NOW)
+    lock.begin("b", LEASE, NOW + 1)
+    assert lock.begin("a", LEASE, NOW + LEASE + 1).acquired
+    assert lock.end("a") is True
+
+
 def test_a_run_that_only_looks_leaves_no_word(lock: RunLock) -> None:
     lock.begin("a", LEASE, NOW)
     assert lock.begin("b", LEASE, NOW + 1, again=False) == Taken(acquired=False, holder="a")

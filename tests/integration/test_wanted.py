@@ -27,6 +27,17 @@ def wanted() -> Iterator[WantedRuns]:
         yield WantedRuns(CONTROL_TABLE, create_control_table())
 
 
+def test_failures_before_a_good_run_count_no_more(wanted: WantedRuns) -> None:
+    for run in ("a", "b"):
+        wanted.take(run, Options())
+        wanted.give_back(run, NOW)
+    wanted.take("good", Options())
+    wanted.done("good")
+    wanted.take("c", Options())
+    wanted.give_back("c", NOW)
+    assert wanted.read().retry_at == NOW + 60_000
+
+
 def test_nothing_is_wanted_at_first(wanted: WantedRuns) -> None:
     assert wanted.take_next("a", NOW) is None
 

@@ -19,6 +19,7 @@ from lambdas.shared.publishing import Publishing
 from lambdas.shared.run_lock import RunLock
 from lambdas.shared.wanted import WantedRuns
 from lambdas.watch import handler
+from lambdas.watch.queues import Depth, depth
 from lambdas.watch.retire import Times
 from lambdas.watch.table import WatchTable
 from lambdas.watch.tick import Watch, WatchFailed
@@ -241,6 +242,15 @@ def test_wishes_of_a_run_that_died_are_tried_again_later(world: World) -> None:
     assert world.executions("discovery") == {}
     world.look(minutes=1.5)
     assert list(world.executions("discovery").values()) == [{"wanted": True}]
+
+
+def test_wishes_of_a_run_that_died_are_open_again_while_another_holds_the_lock(world: World) -> None:
+    world.wanted.ask("unknown", now=world.now)
+    world.wanted.take_next("dead", world.now)
+    RunLock(CONTROL_TABLE, world.dynamodb).begin("dry-run", 100 * MINUTE, world.now)
+    world.look()
+    assert world.wanted.read().wishes.unknown
+    assert world.executions("discovery") == {}
 
 
 # Connectors
@@ -537,6 +547,13 @@ def test_runs_start_even_when_nothing_else_works(world: World) -> None:
     ):
         world.look()
     assert len(world.executions("discovery")) == 1
+
+
+def test_a_message_that_a_connector_works_on_is_still_in_the_queue(world: World) -> None:
+    world.add_slot("1")
+    world.send("1")
+    world.sqs.receive_message(QueueUrl=world.url("1"), VisibilityTimeout=600)
+    assert depth(world.sqs, world.url("1")) == Depth(waiting=0, all=1)
 
 
 def test_the_figures_are_of_the_whole_stack(world: World, capsys: pytest.CaptureFixture[str]) -> None:

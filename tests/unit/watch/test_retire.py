@@ -77,6 +77,11 @@ def test_a_stopping_slot_goes_once_nobody_serves_it() -> None:
     assert step(slot("stopping", until=NOW - 1, **drained)) is Step.DELETE
 
 
+def test_a_stopping_slot_that_a_late_plan_gave_things_to_waits_until_they_are_moved() -> None:
+    drained = {"draining_since": 1, "unrouted_since": 1, "quiet_readings": 3}
+    assert step(slot("stopping", **drained), Looked(things=True, messages=0)) is Step.NOTHING
+
+
 def test_a_message_that_came_too_late_has_the_slot_served_again() -> None:
     drained = {"draining_since": 1, "unrouted_since": 1}
     assert step(slot("stopping", **drained), Looked(things=False, messages=1)) is Step.REOPEN
