@@ -7,6 +7,7 @@ carried out. A connection is known by its application key, which names the proce
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import itertools
 import logging
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PlatformProcess"]
 
-_ANSWER_SECONDS = 20.0
+_ANSWER_SECONDS = 60.0
+_TICK_SECONDS = 0.02
+_LATE_SECONDS = 0.15
 _processes = itertools.count(1)
 
 #: Whose frame is being carried out, and when it arrived: call_later keeps it for what is delayed.
@@ -84,6 +87,7 @@ class _Commands:
     def __init__(self, server: SimulatorServer, log: _KnownWrites) -> None:
         self._server = server
         self._log = log
+        self._deaf: list[tuple[float, float]] = []
 
     def url(self) -> str:
         return f"{self._server.url}/Thingworx"
@@ -159,6 +163,23 @@ class _Commands:
                 for name, thing in self._server.platform.things.items()
             }
 
+    def deaf(self) -> list[tuple[float, float]]:
+        """Spans in which this process got no processor, and so read nothing."""
+        return list(self._deaf)
+
+    def watch_itself(self) -> None:
+        """Note from now on when the server's loop comes late."""
+        loop = self._server._loop
+        assert loop is not None, "the server has started"
+        asyncio.run_coroutine_threadsafe(self._tick(), loop)
+
+    async def _tick(self) -> None:
+        while True:
+            before = time.time()
+            await asyncio.sleep(_TICK_SECONDS)
+            if time.time() - before > _LATE_SECONDS:
+                self._deaf.append((before, time.time() + _TICK_SECONDS))
+
     def rejected(self) -> list[dict[str, Any]]:
         """The last rows that were not stored, with the reason."""
         return list(self._log.rejected)
@@ -178,6 +199,7 @@ def _serve(pipe: Pipe, certificates: Certificates, settings: dict[str, Any]) -> 
     server.platform.app_keys = _Keys()
     with server:
         commands = _Commands(server, log)
+        commands.watch_itself()
         while True:
             try:
                 name, positional, named = pipe.recv()

@@ -27,7 +27,7 @@ __all__ = ["Report", "Runner"]
 
 _REST_SECONDS = 25.0
 _DISCOVER_EVERY = 1.5
-_END_SECONDS = 4.0
+_END_SECONDS = 6.0
 _QUIET_LOOKS = 3
 _MOST_PACE = 8.0
 
@@ -156,7 +156,7 @@ def _note(world: World, faults: Faults, history: History) -> None:
     history.sent = list(world.edge.sent)
     history.slots = world.things()
     history.settled = sum(call.settled or 0 for call in world.stream.invocations)
-    history.deaf = faults.deaf
+    history.deaf = faults.deaf + world.platform.call("deaf")
     history.pace = world.pace
     history.clients = {
         environment.name: Client(environment.killed, list(_counters(environment.log)))
