@@ -179,12 +179,15 @@ class _Reader:
         self._in_time = in_time
         self._patience = patience
         self._silent = 0
+        self._down: ThingworxUnavailable | None = None
         self._lock = threading.Lock()
 
     def read(self, thing: Ask) -> _Read | str:
         """What a Thing takes, or why it can't be read."""
         if not self._in_time():
             return OUT_OF_TIME
+        if self._down is not None:
+            raise self._down
         try:
             read = self._read(thing)
         except ThingworxUnavailable as error:
@@ -214,6 +217,7 @@ class _Reader:
         with self._lock:
             self._silent += 1
             if self._silent >= self._patience:
+                self._down = error  # whoever comes next need not find out for itself
                 raise error
 
 

@@ -46,7 +46,7 @@ HELD_TABLE = "demo-held"
 LANES = 8
 THINGS = [f"pump-{index}" for index in range(6)]
 SHAPES = {"s": {"temp": Property("NUMBER", "Temp")}}
-_DEADLINE_SECONDS = 20.0
+_DEADLINE_SECONDS = 60.0
 
 
 class FakeStates:

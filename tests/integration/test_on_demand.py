@@ -81,7 +81,7 @@ class World:
 
 @pytest.fixture
 def world(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    with whole_stack(certificates, monkeypatch, RUN_LEASE_SECONDS="1") as stack:
+    with whole_stack(certificates, monkeypatch, RUN_LEASE_SECONDS="2") as stack:
         arn = boto3.client("stepfunctions").create_state_machine(
             name="demo-discovery",
             definition='{"StartAt": "End", "States": {"End": {"Type": "Pass", "End": true}}}',

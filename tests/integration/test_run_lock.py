@@ -181,5 +181,5 @@ class LockHistory(RuleBasedStateMachine):
 
 TestLockHistory = LockHistory.TestCase
 TestLockHistory.settings = settings(
-    max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=12, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -251,5 +251,5 @@ class WishHistory(RuleBasedStateMachine):
 
 TestWishHistory = WishHistory.TestCase
 TestWishHistory.settings = settings(
-    max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=12, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -38,7 +38,7 @@ __all__ = ["BUCKET", "HELD", "Stack", "wait_until", "whole_stack"]
 
 HELD = "demo-held"
 BUCKET = "demo-staging"
-_SECONDS = 20.0
+_SECONDS = 60.0
 
 
 class OpenToken:
@@ -219,7 +219,7 @@ def whole_stack(
             "QUEUE_NAME_PREFIX": "demo-slot-",
             "CONNECTOR_STATE_MACHINE_ARN": _state_machine(),
             "REGISTRY_CACHE_SECONDS": "0",
-            "LEASE_SECONDS": "1",
+            "LEASE_SECONDS": "5",
             "BEAT_SECONDS": "0.2",
             "SSL_CERT_FILE": str(certificates.bundle),
             "REQUESTS_CA_BUNDLE": str(certificates.bundle),
