@@ -162,7 +162,8 @@ class Synchroniser:
 
     def _send_model(self, bound: BoundThing, _metadata: wire.Response | None) -> None:
         with self._platform.lock:
-            thing = self._platform.things.get(bound.thing)
+            still_bound = self._platform.edges.get(bound.thing) is bound
+            thing = self._platform.things.get(bound.thing) if still_bound else None
             params = _model_of(thing) if thing is not None else None
         if params is None:
             self._ended()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,6 @@ from lambdas.thingworx.alwayson.outbox import Outbox, explained, lost
 from lambdas.thingworx.alwayson.push_types import subscriptions_in
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Callable, Iterable
 
     from lambdas.thingworx.alwayson.model import Ids, InfoTable
@@ -108,10 +108,19 @@ class Binder:
                 bound.append(thing)
         if not self.open:
             return []
-        return [
-            self._outbox.ask(_frames(group, Method.UNBIND), self._timeouts.bind, then or _unbound)
-            for group in groups_of(bound)
-        ]
+        return [self._leave(group, then or _unbound) for group in groups_of(bound)]
+
+    def _leave(self, group: list[BoundThing], then: Callable[[int, Answer], None]) -> int:
+        names = [thing.name for thing in group]
+        self.bindings.leaving.update(names)
+
+        def left(number: int, answer: Answer) -> None:
+            if not lost(answer):  # else all are bound anew, with another connection
+                self.bindings.leaving -= Counter(names)
+                self._bind_more()
+            then(number, answer)
+
+        return self._outbox.ask(_frames(group, Method.UNBIND), self._timeouts.bind, left)
 
     def retry_parked(self, names: Iterable[str] | None = None) -> None:
         """See `Session.retry_parked`."""

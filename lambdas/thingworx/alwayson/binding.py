@@ -12,7 +12,7 @@ Thing that has one can't be bound by name; then it is parked, and tried again la
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -78,9 +78,15 @@ class BoundThing:
 
 
 class Bindings:
-    """The Things of one session, across its connections."""
+    """The Things of one session, across its connections.
+
+    Attributes:
+        leaving: names of Things whose UNBIND isn't answered yet, and how many of each. What the platform
+            asks of such a Thing belongs to the binding that ends; it is bound anew after the answer.
+    """
 
     def __init__(self) -> None:
+        self.leaving: Counter[str] = Counter()
         self._things: dict[str, BoundThing] = {}
         self._by_identifier: dict[str, BoundThing] = {}
         self._groups: deque[list[BoundThing]] = deque()
@@ -101,11 +107,12 @@ class Bindings:
 
     def addressed(self, entity: str) -> BoundThing | None:
         """The Thing that the platform means: by name, by identifier, or by `*` and identifier."""
-        return (
+        found = (
             self._things.get(entity)
             or self._by_identifier.get(entity)
             or self._by_identifier.get(entity.removeprefix("*"))
         )
+        return None if found is None or found.name in self.leaving else found
 
     def want(self, names: Iterable[str]) -> None:
         """Add Things; those that are known already stay as they are."""
@@ -167,6 +174,7 @@ class Bindings:
         """The connection is gone: all have to be bound anew, but for those that are parked."""
         self._groups.clear()
         self._fresh.clear()
+        self.leaving.clear()
         for thing in self._things.values():
             thing.alone = thing.overdue = False
             if thing.phase is not Phase.PARKED:
@@ -177,8 +185,8 @@ class Bindings:
     def next_group(self) -> list[BoundThing] | None:
         """The Things of the next BIND message, or None; they are BINDING from now on."""
         if self._fresh:
-            self._groups.extend(groups_of(self._fresh))
-            self._fresh = []
+            self._groups.extend(groups_of(thing for thing in self._fresh if thing.name not in self.leaving))
+            self._fresh = [thing for thing in self._fresh if thing.name in self.leaving]
         while self._groups:
             # Meanwhile dropped, or found to be bound: the platform has asked for them.
             group = [

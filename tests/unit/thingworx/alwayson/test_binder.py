@@ -189,6 +189,36 @@ def test_a_thing_bound_again_right_after_its_unbind_is_served() -> None:
     assert ready(dialogue) == {"a"}
 
 
+def test_a_thing_bound_again_is_not_taken_for_served_by_what_was_asked_of_it_before() -> None:
+    """The platform loses what is pushed to a Thing that it hasn't synchronised since it was bound."""
+    dialogue = Dialogue()
+    dialogue.session.bind(["a"])
+    dialogue.connect()
+    late = dialogue.peer.synchronise("a")  # on its way when the Thing is unbound
+    dialogue.peer.mode = "silent"
+    dialogue.session.unbind(["a"])
+    dialogue.session.bind(["a"])
+    dialogue.hear(late)
+    assert ready(dialogue) == set()
+    dialogue.talk()
+    assert dialogue.peer.bound == {"a"}
+    assert dialogue.phase("a") == "synchronising"
+    dialogue.peer.mode = "current"
+    dialogue.hear(dialogue.peer.synchronise("a"))
+    assert ready(dialogue) == {"a"}
+
+
+def test_a_thing_whose_unbind_gets_no_answer_is_bound_again_all_the_same() -> None:
+    dialogue = Dialogue()
+    dialogue.session.bind(["a"])
+    dialogue.connect()
+    dialogue.session.unbind(["a"])
+    dialogue.session.bind(["a"])
+    dialogue.session.frames_to_send()  # which the platform never gets
+    dialogue.wait(120)
+    assert ready(dialogue) == {"a"}
+
+
 def test_a_thing_unbound_while_its_bind_is_under_way_stays_unbound() -> None:
     dialogue = Dialogue()
     dialogue.connect()
