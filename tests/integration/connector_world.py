@@ -295,7 +295,7 @@ def connector_world(certificate: Path, patch: pytest.MonkeyPatch, **environ: str
             "SSL_CERT_FILE": str(certificate / "ca.pem"),
             "REQUESTS_CA_BUNDLE": str(certificate / "ca.pem"),
             "BEAT_SECONDS": "0.1",
-            "LEASE_SECONDS": "1.5",
+            "LEASE_SECONDS": "4",
             "HANDOVER_BEFORE_END_SECONDS": "60",
             "HANDOVER_JITTER_SECONDS": "0",
             "VISIBILITY_SECONDS": "10",

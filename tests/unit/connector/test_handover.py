@@ -189,8 +189,8 @@ class Pair:
         finally:
             assert sum(lease.valid() for lease in self.leases) <= 1
 
-    def nobody_fails(self) -> None:
-        """Then nobody waits in vain, and a busy machine may take its time."""
+    def unhurried(self) -> None:
+        """For where nobody waits in vain: a busy machine may take its time."""
         self.incumbent._patience = self.successor._patience = QUICK._replace(step=20, sign=20)
 
     def offer(self) -> Awaitable[Outcome]:
@@ -233,7 +233,7 @@ def policies(*names: str) -> pytest.MarkDecorator:
 
 @policies("last")
 def test_where_the_last_one_wins_no_thing_is_disconnected(pair: Pair) -> None:
-    pair.nobody_fails()
+    pair.unhurried()
 
     async def scenario() -> None:
         outcome, taken = await asyncio.gather(pair.offer(), pair.take())
@@ -251,7 +251,7 @@ def test_where_the_last_one_wins_no_thing_is_disconnected(pair: Pair) -> None:
 
 @policies("first", "silent")
 def test_where_the_first_one_wins_each_thing_is_away_once_and_few_at_one_time(pair: Pair) -> None:
-    pair.nobody_fails()
+    pair.unhurried()
 
     async def scenario() -> None:
         outcome, taken = await asyncio.gather(pair.offer(), pair.take())
@@ -268,7 +268,7 @@ def test_where_the_first_one_wins_each_thing_is_away_once_and_few_at_one_time(pa
 
 @policies("first", "last")
 def test_a_successor_binds_what_it_is_told_to_though_the_incumbent_had_others(pair: Pair) -> None:
-    pair.nobody_fails()
+    pair.unhurried()
     pair.names.names = frozenset({*THINGS[:400], "new"})
 
     async def scenario() -> None:
@@ -361,6 +361,8 @@ def test_a_successor_that_was_too_slow_gives_back_what_it_had_bound(pair: Pair) 
 
 @policies("first", "last")
 def test_a_table_that_fails_the_incumbent_for_a_while_breaks_nothing_off(pair: Pair) -> None:
+    pair.unhurried()
+
     async def scenario() -> None:
         begun = pair.clients[0].calls
         pair.clients[0].fails = lambda call: begun + 1 < call < begun + 8
