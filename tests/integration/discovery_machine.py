@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -47,7 +48,8 @@ class DiscoveryMachine:
 
     def run(self, name: str, given: Any) -> Any:
         """One execution; its output. A failed one raises TaskError."""
-        return Execution(definition("discovery"), self._task, name=name).run(given)
+        now = time.time_ns() // 1_000_000
+        return Execution(definition("discovery"), self._task, name=name, now=now).run(given)
 
     def _task(self, resource: str, arguments: dict[str, Any]) -> Any:
         if resource == "arn:aws:states:::states:startExecution":
