@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 ARCHITECTURE ?= arm64
 RUNTIME ?= 3.13
-# How often a failed test is tried again: many wait for real servers, and a machine may be busy. The
+# How often a failed test or seed is tried again: many wait for real servers, and a machine may be busy. The
 # summary names each, and what fails with RERUNS=0 on a quiet machine is a fault to be found.
 RERUNS ?= 1
 # Seeds that `chaos` runs, and the first of them; `test` runs 1 to 5.
@@ -43,7 +43,7 @@ test: $(STAMP) ## Unit and integration tests: Python and a package index only.
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --reruns $(RERUNS) -rR tests/unit tests/integration tests/chaos
 
 chaos: $(STAMP) ## Random faults over the real handlers, SEEDS of them from SEED on: lost, reordered, miscounted?
-	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --seed $(SEED)
+	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --seed $(SEED) --reruns $(RERUNS)
 
 e2e: setup ## The emulator's contract tests, then the whole stack by real Terraform in the sandbox.
 	$(BIN)/python -m pytest tests/sandbox tests/e2e
