@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lambdas.connector.backlog_store import marked_things
+from lambdas.shared.backlog_markers import marked_things
 from lambdas.shared.control_table import ASSIGNED, ControlTable
 from lambdas.shared.destination import Destination
 

@@ -8,7 +8,7 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from lambdas.connector.backlog_store import marked_things
+from lambdas.shared.backlog_markers import marked_things
 from lambdas.shared.chunks import chunks
 from lambdas.shared.control_table import ASSIGNED, ControlTable
 from lambdas.shared.held_items import STATES, HeldItems

@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 from collections import Counter
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
@@ -18,6 +18,7 @@ from lambdas.assigner.held import HeldOfNewThings
 from lambdas.assigner.report import Ending, make_report, store_report
 from lambdas.assigner.runs import Asked, Runs
 from lambdas.assigner.stragglers import Stragglers
+from lambdas.shared.backlog_markers import is_marked
 from lambdas.shared.control_table import ControlTable
 from lambdas.shared.held_items import HeldItems
 from lambdas.shared.held_store import HeldStore
@@ -169,7 +170,13 @@ def _held_of_new_things(run: str) -> HeldOfNewThings:
     )
     sender = Sender(boto3.client("sqs", config=_HELD_CONFIG), concurrency=1)  # a page is of one Thing
     stragglers = Stragglers(settings.control_table, dynamodb)
-    return HeldOfNewThings(items, store, Replayer(items, store, sender, run), stragglers)
+    return HeldOfNewThings(
+        items,
+        store,
+        Replayer(items, store, sender, run),
+        stragglers,
+        partial(is_marked, dynamodb, settings.control_table),
+    )
 
 
 def _end(event: dict[str, Any]) -> dict[str, Any]:

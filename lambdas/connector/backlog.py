@@ -12,6 +12,10 @@ A marker in the control table says which Things wait. It is written before the f
 and removed when nothing is left, both under the Thing's lock; and it names its writer, so that a connector
 which lost the slot in between can't remove what its successor has written. A successor reads the markers
 before it takes a message. Wherever a connector dies, readings are at worst pushed twice, in order.
+
+A Thing that went is known for a day more, and tried like any other; then it is nobody's, and its parked
+readings are sent by whoever publishes it when it returns, to wherever it is then. So one that is not, or no
+longer, of this slot is never tried: its marker goes once nothing is parked.
 """
 
 from __future__ import annotations
@@ -53,6 +57,9 @@ class Store(Protocol):
 
     def things(self) -> dict[str, str]:
         """Things with a marker, and the reason in it."""
+
+    def ours(self, thing: str) -> bool:
+        """Whether a Thing belongs to this slot, if it is known at all."""
 
     def mark(self, thing: str, reason: str) -> None:
         """Write a Thing's marker, in this connector's name."""
@@ -251,9 +258,12 @@ class Backlog:
     async def _catch_up(self, thing: str, waiting: _Waiting, settler: Settler) -> None:
         try:
             async with self._places:
-                self._knock(thing)
                 async with self._locks[thing]:
                     await self._mark(thing, waiting)
+                if not await asyncio.to_thread(self._store.ours, thing):
+                    await self._look_after(thing, waiting)
+                    return
+                self._knock(thing)
                 limit = 1  # a Thing that is still refused costs one small read
                 while not self._pausing and await self._next_page(thing, waiting, limit, settler):
                     limit = _PAGE
@@ -264,6 +274,13 @@ class Backlog:
         finally:
             waiting.until = time.monotonic() + self._retry_seconds
             waiting.at_work = False
+
+    async def _look_after(self, thing: str, waiting: _Waiting) -> None:
+        """Let go of a Thing that isn't this slot's, unless something is parked."""
+        async with self._locks[thing]:
+            page = await asyncio.to_thread(self._store.oldest, thing, 1)
+            if not page.items:
+                await self._finish(thing, waiting)
 
     async def _next_page(self, thing: str, waiting: _Waiting, limit: int, settler: Settler) -> bool:
         """Settle the oldest readings; whether there may be more to do now."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lambdas.shared.dynamo import conditional, from_item, to_item
+from lambdas.shared.backlog_markers import marked_things, marker_key
+from lambdas.shared.control_table import ControlTable
+from lambdas.shared.dynamo import conditional, to_item
 from lambdas.shared.held_items import HeldItems, Page
 
 if TYPE_CHECKING:
@@ -15,27 +17,9 @@ if TYPE_CHECKING:
 
     from lambdas.shared.held_items import HeldItem
 
-__all__ = ["BacklogStore", "marked_things"]
+__all__ = ["BacklogStore"]
 
 _VERSION = 1
-
-
-def marked_things(client: DynamoDBClient, table: str, slot: str) -> dict[str, str]:
-    """Things of a slot that have parked readings, and why they were parked; a consistent read."""
-    request: dict[str, Any] = {
-        "TableName": table,
-        "ConsistentRead": True,
-        "KeyConditionExpression": "pk = :pk",
-        "ExpressionAttributeValues": to_item({":pk": _pk(slot)}),
-    }
-    marked: dict[str, str] = {}
-    while True:
-        answer = client.query(**request)
-        items = map(from_item, answer["Items"])
-        marked.update((item["sk"], item["reason"]) for item in items)
-        if "LastEvaluatedKey" not in answer:
-            return marked
-        request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
 
 class BacklogStore:
@@ -56,17 +40,23 @@ class BacklogStore:
         self._table = control_table
         self._slot = slot
         self._owner = owner
+        self._control = ControlTable(control_table, client)
         self._items = HeldItems(held_table, client)
 
     def things(self) -> dict[str, str]:
         """See `Store.things`."""
         return marked_things(self._client, self._table, self._slot)
 
+    def ours(self, thing: str) -> bool:
+        """See `Store.ours`."""
+        record = self._control.thing(thing)
+        return record is not None and record.slot == self._slot
+
     def mark(self, thing: str, reason: str) -> None:
         """See `Store.mark`."""
         self._client.update_item(
             TableName=self._table,
-            Key=self._key(thing),
+            Key=marker_key(self._slot, thing),
             UpdateExpression="SET #v = :v, #owner = :me, #reason = :reason,"
             " #since = if_not_exists(#since, :now)",
             ExpressionAttributeNames={"#v": "v", "#owner": "owner", "#reason": "reason", "#since": "since"},
@@ -80,7 +70,7 @@ class BacklogStore:
         with conditional(f"remove the marker of {thing}"):
             self._client.delete_item(
                 TableName=self._table,
-                Key=self._key(thing),
+                Key=marker_key(self._slot, thing),
                 ConditionExpression="attribute_not_exists(pk) OR #owner = :me",
                 ExpressionAttributeNames={"#owner": "owner"},
                 ExpressionAttributeValues=to_item({":me": self._owner}),
@@ -93,10 +83,3 @@ class BacklogStore:
     def delete(self, items: Sequence[HeldItem]) -> None:
         """See `Store.delete`."""
         self._items.delete(items)
-
-    def _key(self, thing: str) -> dict[str, dict[str, Any]]:
-        return to_item({"pk": _pk(self._slot), "sk": thing})
-
-
-def _pk(slot: str) -> str:
-    return f"backlog#{slot}"

@@ -28,12 +28,14 @@ class Entry(NamedTuple):
         reading: what the parcel, or the held store, says.
         rows: one a value, in the order of the values.
         replayed: it comes from the held store, so it was counted as taken before.
+        replay: name of the replay that sent it, if it came by one.
         late: one of its values is older than what had been delivered of its property.
     """
 
     reading: Reading
     rows: list[ValueRow]
     replayed: bool = False
+    replay: str = ""
     late: bool = False
 
     @property
@@ -53,6 +55,7 @@ def entries_of(parcel: Parcel) -> list[Entry]:
                 for name, value in reading.values.items()
             ],
             replayed=bool(parcel.replay),
+            replay=parcel.replay,
         )
         for reading in parcel.readings
         for shape in (parcel.shapes[reading.shape],)
@@ -76,7 +79,7 @@ def parked_entry(parked: HeldReading) -> Entry:
         ]
     except KeyError as error:
         raise ValueError(f"no shape of {error}") from error
-    return Entry(reading, rows, replayed=True)
+    return Entry(reading, rows, replayed=True, replay=parked.replay)
 
 
 def batches(entries: Iterable[Entry]) -> list[list[Entry]]:
@@ -112,6 +115,7 @@ def held(
         topic="",
         values=orjson.dumps(dict(values)).decode(),
         shape=orjson.dumps({name: shape[name] for name in values}).decode(),
+        replay=entry.replay,
     )
 
 

@@ -174,5 +174,6 @@ def _held_item(item: Mapping[str, Any]) -> HeldItem:
         payload=item.get("payload"),
         values=item.get("values"),
         shape=item.get("shape"),
+        replay=item.get("replay", ""),
     )
     return HeldItem(pk, sk, reading)

@@ -2,10 +2,11 @@
 
 What is stored is bounded by two daily allowances, one for each Thing and state and one for the whole
 stack. What comes without a Thing's name may be of any Thing: all of it together has a tenth of the stack's.
-Readings beyond them are dropped, and the caller is told how many. Keys come from the reading and
-the reason alone: holding a reading twice for one reason leaves one item, and the values that the router
-refused stay beside those that the platform refused. Allowances count attempts, so a retry after a failure
-may use some of the day's allowance twice.
+Readings beyond them are dropped, and the caller is told how many. Keys come from the reading, the reason
+and the replay that it came by: holding a reading twice for one reason leaves one item, the values that the
+router refused stay beside those that the platform refused, and what a replay sends is held anew beside
+the item it was sent from, which the replay is about to delete. Allowances count attempts, so a retry after
+a failure may use some of the day's allowance twice.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ class HeldReading(NamedTuple):
         payload: the original bytes; stored up to `PAYLOAD_BYTES`.
         values: a parcel's converted values as JSON, when `parked`.
         shape: with `values`, what they are: `{property: [base type, edge name]}` as JSON.
+        replay: name of the replay that had sent it when it was held again; empty the first time.
     """
 
     state: HeldState
@@ -85,6 +87,7 @@ class HeldReading(NamedTuple):
     payload: bytes | None = None
     values: str | None = None
     shape: str | None = None
+    replay: str = ""
 
 
 class HeldStore:
@@ -238,7 +241,8 @@ def _pk(item: HeldReading) -> str:
 
 
 def _sk(item: HeldReading) -> str:
-    return f"{item.time:013d}#{item.id}#{item.reason}"
+    key = f"{item.time:013d}#{item.id}#{item.reason}"
+    return f"{key}~{item.replay}" if item.replay else key
 
 
 def _item(item: HeldReading, expires: int) -> dict[str, Any]:
@@ -259,6 +263,7 @@ def _item(item: HeldReading, expires: int) -> dict[str, Any]:
             "payload": payload,
             "values": item.values,
             "shape": item.shape,
+            "replay": item.replay or None,
             "expires": expires,
         }
     )

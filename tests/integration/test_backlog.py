@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lambdas.connector.backlog_store import BacklogStore, marked_things
+from lambdas.connector.backlog_store import BacklogStore
+from lambdas.shared.backlog_markers import marked_things
 from lambdas.shared.errors import Conflict
 from lambdas.shared.held_items import HeldItems
 from tests.aws_mock import CONTROL_TABLE
@@ -48,6 +49,7 @@ def marked(world: World) -> dict[str, str]:
 
 
 def test_a_refused_thing_delays_nobody_keeps_its_order_and_catches_up_by_itself(world: World) -> None:
+    world.assign(REFUSED)
     world.server.platform.invisible.add(REFUSED)
     running = world.start("t1")
     for at in (1, 2, 3):
@@ -68,6 +70,7 @@ def test_a_refused_thing_delays_nobody_keeps_its_order_and_catches_up_by_itself(
 
 
 def test_a_successor_goes_on_with_the_backlog_before_it_delivers_what_is_newer(world: World) -> None:
+    world.assign(REFUSED)
     world.server.platform.invisible.add(REFUSED)
     running = world.start("t1")
     world.send([1, 2], things=[REFUSED])

@@ -13,6 +13,7 @@ from lambdas.shared.held_store import HeldReading, HeldStore
 from ops.__main__ import main
 from ops.stack import Stack as OperatorsStack
 from sandbox.certificates import Certificates, make_certificates
+from sandbox.thingworx.basetypes import parse_tags
 from tests.aws_mock import CONTROL_TABLE
 from tests.integration.whole_stack import HELD, Stack, wait_until, whole_stack
 from tests.unit.router.kinesis import telemetry
@@ -30,7 +31,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 def stack(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     monkeypatch.setattr("lambdas.assigner.held._IN_FLIGHT_SECONDS", 0.0)
     monkeypatch.setattr("lambdas.assigner.held._THREADS", 1)  # the store in memory isn't thread-safe
-    bounds = {"HELD_DAYS": "14", "HELD_PER_THING_PER_DAY": "1000", "HELD_PER_DAY": "1000000"}
+    bounds = {
+        "HELD_DAYS": "14",
+        "HELD_PER_THING_PER_DAY": "1000",
+        "HELD_PER_DAY": "1000000",
+        "THING_RETRY_SECONDS": "1",
+    }
     with whole_stack(certificates, monkeypatch, **bounds) as made:
         functions = SimpleNamespace(
             get_function_configuration=lambda **_: {
@@ -67,6 +73,51 @@ def test_readings_held_before_their_thing_was_known_arrive_in_order_before_newer
     stack.serve("1", until=lambda: len(writes(stack, "Pump1")) == 8)
     assert writes(stack, "Pump1") == [("temp", number) for number in range(8)]
     assert times(stack, "Pump1") == sorted(times(stack, "Pump1"))
+
+
+@pytest.mark.parametrize("gone", ["slot", "place"], ids=["to another slot", "to the same slot"])
+def test_what_was_parked_of_a_thing_that_was_forgotten_arrives_in_order_when_it_returns(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    monkeypatch.setattr("lambdas.assigner.plan.TOMBSTONE", -1)
+    stack.add_thing("Fan")
+    stack.add_thing("Pump1")
+    stack.discover("run-1")
+    pump = stack.platform.thing("Pump1")
+    pump.enabled = False
+    stack.route(*(telemetry({"temp": number}, "Pump1", number) for number in range(3)))
+    with stack.serving("1"):
+        wait_until(lambda: [pk for pk, _ in stack.held()] == ["parked#Pump1"] * 3)
+        stack.platform.set_tags(pump, parse_tags(()))
+        for run in ("run-2", "run-3"):
+            stack.discover(run)  # removed, then forgotten
+        pump.enabled = True
+        stack.route(*(telemetry({"temp": number}, "Pump1", number) for number in range(3, 5)))
+        assert {pk for pk, _ in stack.held()} == {"parked#Pump1", "unrouted#Pump1"}
+        if gone == "slot":
+            for name in ("Fan2", "Fan3"):
+                stack.add_thing(name)  # one of them takes its place
+        stack.platform.set_tags(pump, parse_tags(("AWS_CONNECTED_THING:AWS_CONNECTED_THING",)))
+        if gone == "place":
+            stack.discover("run-4")
+            stack.route(telemetry({"temp": 5}, "Pump1", 5))
+            wait_until(lambda: len(writes(stack, "Pump1")) == 6)
+    if gone == "slot":
+        stack.dynamodb.update_item(
+            TableName=CONTROL_TABLE,
+            Key={"pk": {"S": "slots"}, "sk": {"S": "1"}},
+            UpdateExpression="SET #state = :active",
+            ExpressionAttributeNames={"#state": "state"},
+            ExpressionAttributeValues={":active": {"S": "active"}},
+        )
+        stack.discover("run-4")
+        assert stack.dynamodb.get_item(
+            TableName=CONTROL_TABLE, Key={"pk": {"S": "thing#Pump1"}, "sk": {"S": "thing"}}
+        )["Item"]["slot"] == {"S": "2"}
+        stack.route(telemetry({"temp": 5}, "Pump1", 5))
+        stack.serve("2", until=lambda: len(writes(stack, "Pump1")) == 6)
+    assert writes(stack, "Pump1") == [("temp", number) for number in range(6)]
+    assert stack.held() == []
 
 
 def test_an_operator_sends_readings_again_once_their_thing_takes_them(

@@ -42,6 +42,7 @@ class World:
         self.store = HeldStore(
             HELD_TABLE, self.dynamodb, days=14, per_thing_per_day=10**6, per_day=10**9, threads=1
         )
+        self.marked: set[tuple[str, str]] = set()
         self.slept: list[float] = []
         self.during_sleep: Callable[[], None] = lambda: None
 
@@ -53,13 +54,32 @@ class World:
             self.during_sleep()
 
         replayer = Replayer(self.items, self.store, Sender(self.sqs), name)
-        return HeldOfNewThings(self.items, self.store, replayer, self.stragglers, clock=clock, sleep=sleep)
+        return HeldOfNewThings(
+            self.items,
+            self.store,
+            replayer,
+            self.stragglers,
+            lambda slot, thing: (slot, thing) in self.marked,
+            clock=clock,
+            sleep=sleep,
+        )
 
     def hold(self, thing: str, *times: int) -> None:
         """As the router does while the Thing is unknown."""
         self.store.hold(
             [
                 HeldReading("unrouted", thing, at, f"0:{at}:0", "unknown_thing", "", "t", b'{"temp": 1}')
+                for at in times
+            ]
+        )
+
+    def park(self, thing: str, *times: int) -> None:
+        """As a connector did before the Thing went."""
+        self.store.hold(
+            [
+                HeldReading(
+                    "parked", thing, at, f"0:{at}:0", "not_bound", "", "", values='{"temp":1.0}', shape="{}"
+                )
                 for at in times
             ]
         )
@@ -97,6 +117,36 @@ def test_what_is_held_of_new_things_is_sent_in_time_order_and_of_others_it_stays
     assert world.sent() == [("pump", 1), ("pump", 2), ("pump", 3)]
     assert list(world.items.partitions()) == [("unrouted", "stranger")]
     assert run.counters == {"replay_sent": 3}
+
+
+def test_what_was_parked_of_a_thing_that_returns_goes_before_what_was_held_since(world: World) -> None:
+    world.hold("pump", 3)
+    world.park("pump", 2, 1)
+    run = world.run()
+    assert run.before(world.destinations("pump")) == set()
+    assert world.sent() == [("pump", 1), ("pump", 2), ("pump", 3)]
+    assert list(world.items.partitions()) == []
+
+
+def test_parked_readings_that_a_connector_sends_itself_are_left_to_it(world: World) -> None:
+    world.hold("pump", 3)
+    world.park("pump", 1)
+    world.marked = {("1", "pump")}
+    world.run().before(world.destinations("pump"))
+    assert world.sent() == [("pump", 3)]
+    assert list(world.items.partitions()) == [("parked", "pump")]
+
+
+def test_a_thing_of_which_only_the_parked_readings_were_sent_is_not_published_yet(
+    world: World,
+) -> None:
+    world.park("pump", 1)
+    world.hold("pump", 2)
+    ticks = itertools.chain((0.0, 0.0, 0.0, 0.0), itertools.repeat(1000.0))
+    assert world.run(clock=lambda: next(ticks)).before(world.destinations("pump")) == {"pump"}
+    assert world.sent() == [("pump", 1)]
+    assert world.run("run-2").before(world.destinations("pump")) == set()
+    assert world.sent() == [("pump", 2)]
 
 
 def test_stragglers_held_while_a_thing_is_published_follow(world: World) -> None:

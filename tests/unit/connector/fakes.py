@@ -122,10 +122,12 @@ class FakeBacklog:
     Attributes:
         marks: Thing -> reason.
         calls: method and Thing of each call, in order.
+        elsewhere: Things of other slots, or of none.
     """
 
     def __init__(self, held: FakeHeld, **marks: str) -> None:
         self.marks = dict(marks)
+        self.elsewhere: set[str] = set()
         self.calls: list[tuple[str, str]] = []
         self.failures = 0
         self._held = held
@@ -133,6 +135,10 @@ class FakeBacklog:
     def things(self) -> dict[str, str]:
         self._begin("things", "")
         return dict(self.marks)
+
+    def ours(self, thing: str) -> bool:
+        self._begin("ours", thing)
+        return thing not in self.elsewhere
 
     def mark(self, thing: str, reason: str) -> None:
         self._begin("mark", thing)

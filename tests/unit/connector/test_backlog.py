@@ -348,6 +348,42 @@ class FusedHeld:
             return self._held.hold([item for item in items if (item.state, item.id) not in known])
 
 
+def test_a_thing_of_no_slot_or_another_is_not_tried_and_caught_up_once_it_is_back() -> None:
+    async def scenario() -> None:
+        bench = world.connector()
+        knocked: list[str] = []
+        bench.backlog._knock = knocked.append
+        await bench.delivery.settle([message("lane-0", reading("pump", 1))])
+        world.store.elsewhere = {"pump"}
+        async with bench.catching_up():
+            await until(lambda: world.store.calls.count(("ours", "pump")) >= 3)
+            assert not knocked
+            assert world.transport.times("pump") == []
+            assert [entry.time for entry in world.held.held] == [1]
+            world.store.elsewhere = set()
+            await until(lambda: "pump" not in bench.backlog)
+
+    world = World(refusing(1))
+    asyncio.run(scenario())
+    assert world.transport.times("pump") == [1]
+    assert world.store.marks == {}
+
+
+def test_the_marker_of_a_thing_of_another_slot_goes_once_its_parked_readings_were_sent_there() -> None:
+    async def scenario() -> None:
+        bench = world.connector()
+        await bench.delivery.settle([message("lane-0", reading("pump", 1))])
+        world.store.elsewhere = {"pump"}
+        world.held.held.clear()
+        async with bench.catching_up():
+            await until(lambda: "pump" not in bench.backlog)
+
+    world = World(refusing(10**9))
+    asyncio.run(scenario())
+    assert world.store.marks == {}
+    assert world.transport.times("pump") == []
+
+
 class FusedStore:
     """Markers and parked readings as one process sees them."""
 

@@ -128,6 +128,26 @@ def test_converted_values_of_a_parked_reading_go_through_todays_shape(world: Wor
     assert (entry.time, entry.id, entry.values) == (5, "0:5:0", {"temp": 7.0})
 
 
+def test_what_is_held_again_before_its_old_item_is_deleted_stays_held(world: World) -> None:
+    """A connector may refuse what it was sent sooner than the replay deletes what it has sent."""
+    rejected = unrouted(1)._replace(state="rejected", reason="refused_as_malformed")
+    world.hold(rejected)
+
+    class RefusedAtOnce:
+        def send_message_batch(self, **arguments: Any) -> Any:
+            answer = world.sqs.send_message_batch(**arguments)
+            world.hold(rejected._replace(replay="ops-1"))
+            return answer
+
+    assert world.replay("rejected", name="ops-1", sqs=RefusedAtOnce()) == ({"sent": 1}, "")
+    (kept,) = world.items.page("rejected", "pump", 100).items
+    assert (kept.reading.id, kept.reading.reason, kept.reading.replay) == (
+        "0:1:0",
+        "refused_as_malformed",
+        "ops-1",
+    )
+
+
 def test_what_sqs_did_not_take_stays(world: World) -> None:
     class FailsAfterOne:
         def __init__(self) -> None:
