@@ -35,7 +35,7 @@ locals {
 
   held_statements = [{
     Effect   = "Allow"
-    Action   = ["dynamodb:BatchWriteItem", "dynamodb:UpdateItem"]
+    Action   = ["dynamodb:BatchGetItem", "dynamodb:BatchWriteItem", "dynamodb:UpdateItem"]
     Resource = aws_dynamodb_table.held.arn
   }]
   # For those that also send held readings on.

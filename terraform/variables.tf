@@ -437,7 +437,7 @@ variable "unregistered" {
 }
 
 variable "held" {
-  description = "Bounds of the held store: days that a reading is kept, and how many a day for one Thing and in all."
+  description = "Bounds of the held store: days that a reading is kept, and how many a day for one Thing and in all, for each state (unrouted, parked, rejected) by itself."
   type = object({
     days              = optional(number, 14)
     per_thing_per_day = optional(number, 1000)
@@ -795,8 +795,8 @@ variable "router_timeout_seconds" {
   nullable    = false
 
   validation {
-    condition     = var.router_timeout_seconds >= 1 && var.router_timeout_seconds <= 900 && floor(var.router_timeout_seconds) == var.router_timeout_seconds
-    error_message = "Give 1 to 900 whole seconds: Lambda ends a function after 900."
+    condition     = var.router_timeout_seconds >= 1 && var.router_timeout_seconds <= 300 && floor(var.router_timeout_seconds) == var.router_timeout_seconds
+    error_message = "Give 1 to 300 whole seconds: readings held at the end of a longer batch would not be found when their Thing becomes known."
   }
 }
 

@@ -61,6 +61,7 @@ class _Parts(NamedTuple):
     settings: AssignerSettings
     control: ControlTable
     runs: Runs
+    wanted: WantedRuns
     publishing: Publishing
     refusals: Refusals
     s3: S3Client
@@ -70,11 +71,12 @@ class _Parts(NamedTuple):
 def _parts() -> _Parts:
     settings = AssignerSettings.from_env(os.environ)
     dynamodb, table = boto3.client("dynamodb"), settings.control_table
-    runs = Runs(RunLock(table, dynamodb), WantedRuns(table, dynamodb), settings.run_lease_seconds * 1000)
+    wanted = WantedRuns(table, dynamodb)
     return _Parts(
         settings,
         ControlTable(table, dynamodb),
-        runs,
+        Runs(RunLock(table, dynamodb), wanted, settings.run_lease_seconds * 1000),
+        wanted,
         Publishing(table, dynamodb),
         Refusals(table, dynamodb),
         boto3.client("s3"),
@@ -147,7 +149,9 @@ def _publish(event: dict[str, Any]) -> dict[str, Any]:
     began = _now()
     with parts.publishing.hold(owner, _PUBLISH_PATIENCE_SECONDS):
         held = _held_of_new_things(event["run"])
-        answer = publish(parts.control, _registry(), held)
+        answer = publish(parts.control, _registry(), held, parts.publishing.last())
+    if answer["waiting"]:
+        parts.wanted.ask("repair", now=_now())
     if not event.get("repair"):
         staging = Staging(parts.s3, parts.settings.staging_bucket, event["run"])
         staging.put("published", {"counts": answer, "steps": {"publish": [began, _now()]}})

@@ -15,7 +15,10 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from lambdas.shared.held_items import Page
+from lambdas.shared.held_store import HeldStoreUnavailable
 from lambdas.shared.observability import logger
 
 if TYPE_CHECKING:
@@ -34,9 +37,6 @@ _THREADS = 8
 #: Seconds for what goes before the Things are published, while other runs wait to publish, and after.
 _BEFORE_SECONDS = 45.0
 _AFTER_SECONDS = 30.0
-#: Of so many new Things the first reading may come just while they are published; of more at once, which
-#: are new to the registry rather than to the fleet, only those are looked at again that had readings held.
-_MOST_NEW = 1000
 #: A router that has looked a Thing up just before it was published has held its readings by then.
 _IN_FLIGHT_SECONDS = 3.0
 #: No invocation of the router is that old: whatever it held is there.
@@ -102,8 +102,14 @@ class HeldOfNewThings:
         self._active: set[str] = set()
         self.counters: Counter[str] = Counter()
 
-    def before(self, new: Mapping[str, Destination]) -> set[str]:
+    def before(self, new: Mapping[str, Destination], fresh: Iterable[str]) -> set[str]:
         """Send the held readings of Things that are about to be published.
+
+        Args:
+            new: Things that the registry doesn't have.
+            fresh: those of them that no publishing has seen before: their first readings may be held just
+                while they are published. Of others, which a lost registry has forgotten, only those are
+                looked at again that had readings held: without a registry the router holds nothing.
 
         Returns:
             Things that have more, which must not be published yet.
@@ -111,7 +117,7 @@ class HeldOfNewThings:
         if not new:
             return set()
         left, unseen = (set(), set()) if self._held.is_empty() else self._send(new, _BEFORE, _BEFORE_SECONDS)
-        follow = self._active | unseen | (new.keys() if len(new) <= _MOST_NEW else set())
+        follow = self._active.union(unseen, fresh)
         # Before they are published, or a run that dies in between leaves stragglers for nobody to look at.
         self._stragglers.add(follow)
         if left:
@@ -177,7 +183,9 @@ class HeldOfNewThings:
             replayed = self._replayer.send(page.items, destination, may_go_on)
         except Exception as error:  # noqa: BLE001 - one Thing's trouble must not keep others from being known
             logger.error("held readings could not be sent", thing=thing, reason=str(error))
-            return None
+            # What passes is waited for, where it is known that there is something to send.
+            waits = isinstance(error, (HeldStoreUnavailable, ClientError, BotoCoreError))
+            return _Turn(Counter(), None, left=True) if waits and thing in self._active else None
         if replayed.cause:
             logger.warning("held readings could not be sent", thing=thing, reason=replayed.cause)
             return _Turn(replayed.counters, None, left=True)

@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["publish"]
 
+#: A plan's records are written at most so long after the time that they have; milliseconds.
+_PLAN_MILLISECONDS = 900_000
 
-def publish(control: ControlTable, registry: Registry, held: HeldOfNewThings) -> dict[str, int]:
+
+def publish(
+    control: ControlTable, registry: Registry, held: HeldOfNewThings, published: int
+) -> dict[str, int]:
     """Write all slots, shapes and Things to the registry and remove what is no longer served.
 
     Nothing is compared with the last time, so the registry is right afterwards whatever it was. Only
@@ -24,6 +29,12 @@ def publish(control: ControlTable, registry: Registry, held: HeldOfNewThings) ->
     until a later run, and its readings are held. One whose shape isn't stored is left as it was. What is
     held of a new Thing is sent before it is published; one that has more than time allows waits for a
     later run.
+
+    Args:
+        control: control table.
+        registry: registry.
+        held: sends what is held of new Things.
+        published: when the last publishing that ended well began, milliseconds since 1970.
 
     Returns:
         Counts: `things`, `slots` and `shapes` written, `removed` and `waiting` Things.
@@ -50,11 +61,15 @@ def publish(control: ControlTable, registry: Registry, held: HeldOfNewThings) ->
         route = routes[entry.slot]
         return Destination(entry.slot, route.queue_url, route.lanes, entry.shape, shapes[entry.shape])
 
-    published = registry.thing_names()
-    waiting = held.before({name: destination(entries[name]) for name in entries.keys() - published})
+    known = registry.thing_names()
+    new = entries.keys() - known
+    waiting = held.before(
+        {name: destination(entries[name]) for name in new},
+        fresh={name for name in new if served[name].changed > published - _PLAN_MILLISECONDS},
+    )
     for name in waiting:
         del entries[name]
-    removed = published - served.keys()
+    removed = known - served.keys()
     registry.publish(shapes, routes, entries, removed)
     held.after({name: destination(entry) for name, entry in entries.items()})
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from lambdas.shared.chunks import chunks
@@ -18,6 +19,8 @@ __all__ = ["Stragglers"]
 
 _VERSION = 1
 _PK = "stragglers"
+#: A large fleet becomes known all at once.
+_THREADS = 8
 
 
 class Stragglers:
@@ -65,5 +68,5 @@ class Stragglers:
         )
 
     def _write(self, requests: list[Any]) -> None:
-        for part in chunks(requests, BATCH):
-            write_batch(self._client, self._table, part)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(lambda part: write_batch(self._client, self._table, part), chunks(requests, BATCH)))

@@ -121,11 +121,9 @@ class Batch:
     def counters(self, end: int, dropped: Mapping[str, int]) -> dict[str, int]:
         """Counters of the records before `end`; `dropped` of the held ones were not stored."""
         kinds = Counter(self._kinds[:end])
-        full: dict[str, int] = {}
-        for reason, number in dropped.items():
-            if reason not in _NO_READING:
-                kinds["held_unrouted" if reason == _UNKNOWN else "held_rejected"] -= number
-                full[f"dropped_held_full:{reason}"] = number
+        readings = {reason: number for reason, number in dropped.items() if reason not in _NO_READING}
+        for reason, number in readings.items():
+            kinds["held_unrouted" if reason == _UNKNOWN else "held_rejected"] -= number
         presence = {kind: kinds[kind] for kind in _PRESENCE_KINDS}
         converted = [entry for position, entry in self._converted.items() if position < end]
         times = [entry for position, entry in self._times.items() if position < end]
@@ -137,8 +135,8 @@ class Batch:
             "held_unrouted": kinds["held_unrouted"],
             "held_rejected": kinds["held_rejected"],
             "dropped_unregistered": kinds["dropped_unregistered"],
-            "dropped_held_full": sum(full.values()),
-            **full,
+            "dropped_held_full": sum(readings.values()),
+            **{f"dropped_held_full:{reason}": number for reason, number in dropped.items()},
             "times_clamped": sum(entry.clamped for entry in times),
             "times_unreadable": sum(entry.unreadable for entry in times),
             "values_refused": sum(len(entry.refused) for entry in converted),

@@ -1,12 +1,12 @@
 """The held store: readings that can't go on now, one DynamoDB item each (docs/reference/data-formats.md).
 
-What is stored is bounded by two daily allowances, one for each Thing and state and one for the whole
-stack. What comes without a Thing's name may be of any Thing: all of it together has a tenth of the stack's.
-Readings beyond them are dropped, and the caller is told how many. Keys come from the reading, the reason
-and the replay that it came by: holding a reading twice for one reason leaves one item, the values that the
-router refused stay beside those that the platform refused, and what a replay sends is held anew beside
-the item it was sent from, which the replay is about to delete. Allowances count attempts, so a retry after
-a failure may use some of the day's allowance twice.
+What is stored is bounded by two daily allowances, one for each Thing and state and one for each state of
+the whole stack. What comes without a Thing's name may be of any Thing: all of it together has a tenth of the
+stack's. Readings beyond them are dropped, and the caller is told how many. Keys come from the reading, the
+reason and the replay that it came by: holding a reading twice for one reason leaves one item, the values that
+the router refused stay beside those that the platform refused, and what a replay sends is held anew beside
+the item it was sent from, which the replay is about to delete. A reading that is held already is not
+dropped, whatever is left of an allowance; holding it again may use some of the allowance twice.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from datetime import UTC, datetime
 from random import uniform
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from lambdas.shared.chunks import chunks
-from lambdas.shared.dynamo import to_item
+from lambdas.shared.dynamo import from_item, to_item
 from lambdas.shared.errors import ConnectorError
+from lambdas.shared.observability import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
@@ -48,6 +51,8 @@ _DETAIL_CHARACTERS = 1000
 _TOPIC_CHARACTERS = 1024
 #: The most requests that BatchWriteItem takes.
 BATCH = 25
+#: The most keys that BatchGetItem takes.
+_KEYS = 100
 _ATTEMPTS = 6
 _FIRST_PAUSE_SECONDS = 0.05
 _DAY_SECONDS = 86_400
@@ -90,6 +95,22 @@ class HeldReading(NamedTuple):
     replay: str = ""
 
 
+class _Allowance(NamedTuple):
+    """How many items a day takes, and where it is written how many it has taken."""
+
+    pk: str
+    sk: str
+    limit: int
+
+    def key(self) -> dict[str, Any]:
+        return to_item({"pk": self.pk, "sk": self.sk})
+
+
+class _Taken(NamedTuple):
+    allowance: _Allowance
+    items: int
+
+
 class HeldStore:
     """Writes the held table.
 
@@ -98,7 +119,7 @@ class HeldStore:
         client: boto3 DynamoDB client; it is used from several threads at once.
         days: how long an item is kept.
         per_thing_per_day: items of one Thing and state that a UTC day takes.
-        per_day: items of all Things and states that a UTC day takes.
+        per_day: items of all Things in one state that a UTC day takes.
         threads: how many requests go at once.
         clock: seconds since 1970.
         sleep: pauses for so many seconds.
@@ -125,7 +146,7 @@ class HeldStore:
         self._clock = clock
         self._sleep = sleep
         self._today = ""
-        self._used_up: set[str] = set()
+        self._used_up: set[_Allowance] = set()
 
     def hold(self, items: Sequence[HeldReading]) -> dict[str, int]:
         """Store `items`; of those beyond an allowance the first stay and the rest are dropped.
@@ -138,19 +159,25 @@ class HeldStore:
             botocore.exceptions.ClientError: DynamoDB refused.
             botocore.exceptions.BotoCoreError: DynamoDB didn't answer.
         """
-        unique = {(_pk(item), _sk(item)): item for item in items}
+        unique = {_key(item): item for item in items}
         if not unique:
             return {}
         now = self._clock()
         self._start_day(now)
-        with ThreadPoolExecutor(self._threads) as pool:
-            kept = self._allowed(list(unique.values()), pool, now)
-            expires = int(now) + self._days * _DAY_SECONDS
-            requests = [{"PutRequest": {"Item": _item(item, expires)}} for item in kept]
-            list(pool.map(self._write, chunks(requests, BATCH)))
-        dropped = Counter(item.reason for item in unique.values())
-        dropped.subtract(item.reason for item in kept)
-        return dict(+dropped)
+        taken: list[_Taken] = []
+        try:
+            with ThreadPoolExecutor(self._threads) as pool:
+                kept = self._allowed(list(unique.values()), pool, now, taken)
+                expires = int(now) + self._days * _DAY_SECONDS
+                requests = [{"PutRequest": {"Item": _item(item, expires)}} for item in kept]
+                list(pool.map(self._write, chunks(requests, BATCH)))
+        except Exception:
+            self._give_back(taken)
+            raise
+        beyond = unique.keys() - {_key(item) for item in kept}
+        # Who crashed, or was interrupted, holds again what it has held before.
+        lost = beyond - self._there(sorted(beyond)) if beyond else beyond
+        return dict(Counter(unique[key].reason for key in lost))
 
     def is_empty(self) -> bool:
         """Whether nothing has been held for as long as anything is kept."""
@@ -169,32 +196,42 @@ class HeldStore:
             self._today = today
             self._used_up = set()
 
-    def _allowed(self, items: list[HeldReading], pool: ThreadPoolExecutor, now: float) -> list[HeldReading]:
-        if _TOTAL in self._used_up:
-            return []
-        by_allowance: dict[str, list[HeldReading]] = {}
+    def _allowed(
+        self, items: list[HeldReading], pool: ThreadPoolExecutor, now: float, taken: list[_Taken]
+    ) -> list[HeldReading]:
+        """Those that there is room for; what is taken of allowances is added to `taken`."""
+
+        def granted(allowance: _Allowance, wanted: list[HeldReading]) -> list[HeldReading]:
+            return wanted[: self._take(allowance, len(wanted), now, taken)]
+
+        groups: dict[_Allowance, list[HeldReading]] = {}
         for item in items:
-            by_allowance.setdefault(f"allowance#{_pk(item)}", []).append(item)
+            if self._total(item.state) not in self._used_up:
+                groups.setdefault(self._of_its_own(item), []).append(item)
+        by_state: dict[_Allowance, list[HeldReading]] = {}
+        for group in pool.map(granted, groups.keys(), groups.values()):
+            for item in group:
+                by_state.setdefault(self._total(item.state), []).append(item)
+        return [item for total, group in by_state.items() for item in granted(total, group)]
 
-        def granted(entry: tuple[str, list[HeldReading]]) -> list[HeldReading]:
-            allowance, wanted = entry
-            limit = self._per_thing_per_day
-            if not wanted[0].thing:
-                limit = max(limit, self._per_day // _NAMELESS_PART)
-            return wanted[: self._take(allowance, len(wanted), limit, now)]
+    def _of_its_own(self, item: HeldReading) -> _Allowance:
+        """The allowance of a reading's Thing and state."""
+        nameless = 0 if item.thing else self._per_day // _NAMELESS_PART
+        return _Allowance(f"allowance#{_pk(item)}", self._today, max(self._per_thing_per_day, nameless))
 
-        kept = [item for group in pool.map(granted, by_allowance.items()) for item in group]
-        return kept[: self._take(_TOTAL, len(kept), self._per_day, now)]
+    def _total(self, state: HeldState) -> _Allowance:
+        """That of the stack for a state: what there is too much of in one must not cost the others."""
+        return _Allowance(_TOTAL, f"{self._today}#{state}", self._per_day)
 
-    def _take(self, allowance: str, wanted: int, limit: int, now: float) -> int:
+    def _take(self, allowance: _Allowance, wanted: int, now: float, taken: list[_Taken]) -> int:
         """How many of `wanted` are left of an allowance; nothing is written once it is used up."""
         if wanted == 0 or allowance in self._used_up:
             return 0
         # The one of the whole stack stays as long as what it counted: see `is_empty`.
-        days = self._days + 2 if allowance == _TOTAL else 2
+        days = self._days + 2 if allowance.pk == _TOTAL else 2
         answer = self._client.update_item(
             TableName=self._table,
-            Key=to_item({"pk": allowance, "sk": self._today}),
+            Key=allowance.key(),
             UpdateExpression="ADD #used :wanted SET #expires = :expires",
             ExpressionAttributeNames={"#used": "used", "#expires": "expires"},
             ExpressionAttributeValues=to_item(
@@ -202,10 +239,50 @@ class HeldStore:
             ),
             ReturnValues="UPDATED_NEW",
         )
+        taken.append(_Taken(allowance, wanted))
         used = int(answer["Attributes"]["used"]["N"])
-        if used >= limit:
+        if used >= allowance.limit:
             self._used_up.add(allowance)
-        return max(0, min(wanted, limit - (used - wanted)))
+        return max(0, min(wanted, allowance.limit - (used - wanted)))
+
+    def _give_back(self, taken: Iterable[_Taken]) -> None:
+        """Give back what was taken for readings that could not be stored: they will be tried again."""
+        for allowance, wanted in taken:
+            self._used_up.discard(allowance)
+            try:
+                self._client.update_item(
+                    TableName=self._table,
+                    Key=allowance.key(),
+                    UpdateExpression="ADD #used :back",
+                    ExpressionAttributeNames={"#used": "used"},
+                    ExpressionAttributeValues=to_item({":back": -wanted}),
+                )
+            except (ClientError, BotoCoreError) as error:
+                logger.warning("an allowance was not given back", allowance=allowance.pk, reason=str(error))
+
+    def _there(self, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Which of these keys have an item."""
+        with ThreadPoolExecutor(self._threads) as pool:
+            return set().union(*pool.map(self._found, chunks(keys, _KEYS)))
+
+    def _found(self, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        left: Mapping[str, Any] = {
+            self._table: {
+                "Keys": [to_item({"pk": pk, "sk": sk}) for pk, sk in keys],
+                "ProjectionExpression": "pk, sk",
+                "ConsistentRead": True,
+            }
+        }
+        found: set[tuple[str, str]] = set()
+        for pause in _pauses():
+            answer = self._client.batch_get_item(RequestItems=left)
+            items = map(from_item, answer["Responses"].get(self._table, []))
+            found.update((item["pk"], item["sk"]) for item in items)
+            left = answer.get("UnprocessedKeys", {})
+            if not left:
+                return found
+            self._sleep(pause)
+        raise HeldStoreUnavailable(f"keys of {self._table} unread after {_ATTEMPTS} attempts")
 
     def _write(self, requests: Sequence[Any]) -> None:
         write_batch(self._client, self._table, requests, self._sleep)
@@ -234,6 +311,10 @@ def write_batch(
 def partition(state: str, thing: str) -> str:
     """Hash key of what is held of a Thing in one state."""
     return f"{state}#{thing or '-'}"
+
+
+def _key(item: HeldReading) -> tuple[str, str]:
+    return _pk(item), _sk(item)
 
 
 def _pk(item: HeldReading) -> str:

@@ -32,7 +32,7 @@ class Replayed(NamedTuple):
 
     Attributes:
         counters: `sent`; `rejected`, moved there; `still_rejected`, left there; `unsent`, left where they
-            were. Their sum is the number of readings given.
+            were. Their sum is the number of readings given, without those that had come back.
         cause: why some are unsent; empty when none is.
     """
 
@@ -68,7 +68,7 @@ class Replayer:
     def send(
         self, given: Sequence[HeldItem], destination: Destination, may_go_on: Callable[[], bool]
     ) -> Replayed:
-        """Send readings of one Thing.
+        """Send readings of one Thing, but for those that came back from this very replay.
 
         Args:
             given: in time order, all of one state.
@@ -79,6 +79,8 @@ class Replayer:
             HeldStoreUnavailable: DynamoDB left something undone; all that was given may be sent again.
             botocore.exceptions.ClientError: as above.
         """
+        # Sent once more under the same name, they would be held under the same key, and then deleted.
+        given = [item for item in given if item.reading.replay != self._name]
         plan = _Plan()
         for position, item in enumerate(given):
             _plan(plan, position, item, destination)

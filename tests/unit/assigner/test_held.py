@@ -14,7 +14,7 @@ from lambdas.assigner.held import HeldOfNewThings
 from lambdas.assigner.stragglers import Stragglers
 from lambdas.shared.destination import Destination
 from lambdas.shared.held_items import HeldItems
-from lambdas.shared.held_store import HeldReading, HeldStore
+from lambdas.shared.held_store import HeldReading, HeldStore, HeldStoreUnavailable
 from lambdas.shared.parcel import decode
 from lambdas.shared.replay import Replayer
 from lambdas.shared.send import Sender
@@ -22,7 +22,9 @@ from lambdas.shared.shape import Property
 from tests.aws_mock import CONTROL_TABLE, HELD_TABLE, aws, create_control_table, create_held_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from lambdas.shared.held_items import HeldItem
 
 SHAPE = {"temp": Property("NUMBER", "Temp")}
 
@@ -113,7 +115,7 @@ def test_what_is_held_of_new_things_is_sent_in_time_order_and_of_others_it_stays
     world.hold("pump", 3, 1, 2)
     world.hold("stranger", 1)
     run = world.run()
-    assert run.before(world.destinations("pump", "fan")) == set()
+    assert run.before(world.destinations("pump", "fan"), fresh=["pump", "fan"]) == set()
     assert world.sent() == [("pump", 1), ("pump", 2), ("pump", 3)]
     assert list(world.items.partitions()) == [("unrouted", "stranger")]
     assert run.counters == {"replay_sent": 3}
@@ -123,7 +125,7 @@ def test_what_was_parked_of_a_thing_that_returns_goes_before_what_was_held_since
     world.hold("pump", 3)
     world.park("pump", 2, 1)
     run = world.run()
-    assert run.before(world.destinations("pump")) == set()
+    assert run.before(world.destinations("pump"), fresh=["pump"]) == set()
     assert world.sent() == [("pump", 1), ("pump", 2), ("pump", 3)]
     assert list(world.items.partitions()) == []
 
@@ -132,7 +134,7 @@ def test_parked_readings_that_a_connector_sends_itself_are_left_to_it(world: Wor
     world.hold("pump", 3)
     world.park("pump", 1)
     world.marked = {("1", "pump")}
-    world.run().before(world.destinations("pump"))
+    world.run().before(world.destinations("pump"), fresh=["pump"])
     assert world.sent() == [("pump", 3)]
     assert list(world.items.partitions()) == [("parked", "pump")]
 
@@ -143,16 +145,16 @@ def test_a_thing_of_which_only_the_parked_readings_were_sent_is_not_published_ye
     world.park("pump", 1)
     world.hold("pump", 2)
     ticks = itertools.chain((0.0, 0.0, 0.0, 0.0), itertools.repeat(1000.0))
-    assert world.run(clock=lambda: next(ticks)).before(world.destinations("pump")) == {"pump"}
+    assert world.run(clock=lambda: next(ticks)).before(world.destinations("pump"), fresh=["pump"]) == {"pump"}
     assert world.sent() == [("pump", 1)]
-    assert world.run("run-2").before(world.destinations("pump")) == set()
+    assert world.run("run-2").before(world.destinations("pump"), fresh=["pump"]) == set()
     assert world.sent() == [("pump", 2)]
 
 
 def test_stragglers_held_while_a_thing_is_published_follow(world: World) -> None:
     world.hold("pump", 1)
     run = world.run()
-    run.before(world.destinations("pump"))
+    run.before(world.destinations("pump"), fresh=["pump"])
     world.hold("pump", 2)
     world.during_sleep = lambda: world.hold("pump", 3)
     run.after(world.destinations("pump"))
@@ -162,7 +164,7 @@ def test_stragglers_held_while_a_thing_is_published_follow(world: World) -> None
 
 def test_a_run_without_active_new_things_waits_for_nothing(world: World) -> None:
     run = world.run()
-    run.before(world.destinations("pump"))
+    run.before(world.destinations("pump"), fresh=["pump"])
     run.after(world.destinations("pump"))
     assert not world.slept
     assert not run.counters
@@ -173,9 +175,9 @@ def test_stragglers_are_looked_for_by_later_runs_until_no_router_can_have_held_m
 ) -> None:
     """Also when the first run died before it came to them."""
     world.hold("pump", 1)
-    world.run().before(world.destinations("pump"))
+    world.run().before(world.destinations("pump"), fresh=["pump"])
     world.hold("pump", 2)
-    assert world.run("run-2").before({}) == set()
+    assert world.run("run-2").before({}, ()) == set()
     world.run("run-2").after(world.destinations("pump"))
     assert world.sent() == [("pump", 1), ("pump", 2)]
     assert world.stragglers.since(), "too fresh to be forgotten"
@@ -200,13 +202,15 @@ def test_a_thing_with_a_large_backlog_starves_no_other_and_is_not_overtaken(
         world.hold(thing, *range(15))
     ticks = itertools.count()
     run = world.run(clock=lambda: float(next(ticks)))
-    assert run.before(world.destinations("large", "small", "tiny")) == {"large"}
+    assert run.before(world.destinations("large", "small", "tiny"), fresh=["large", "small", "tiny"]) == {
+        "large"
+    }
     sent = world.sent()
     assert [at for thing, at in sent if thing == "large"] == list(range(len(sent) - 30))
     assert {thing for thing, _ in sent} == {"large", "small", "tiny"}
 
     run = world.run("run-2")
-    assert run.before(world.destinations("large")) == set()
+    assert run.before(world.destinations("large"), fresh=["large"]) == set()
     assert [at for _, at in world.sent()] == list(range(len(sent) - 30, 300))
 
 
@@ -215,18 +219,17 @@ def test_one_things_trouble_keeps_no_other_from_being_known(world: World) -> Non
     world.hold("fan", 1)
     destinations = world.destinations("fan", "pump")
     destinations["fan"] = destinations["fan"]._replace(shape={"temp": None})  # type: ignore[dict-item]
-    assert world.run().before(destinations) == set()
+    assert world.run().before(destinations, fresh=destinations) == set()
     assert world.sent() == [("pump", 1)]
 
 
 def test_what_could_not_be_read_of_a_thing_follows_once_it_can(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lambdas.assigner.held._MOST_NEW", 0)
     world.hold("pump", 1)
     with monkeypatch.context() as trouble:
         trouble.setattr(world.items, "page", lambda *_, **__: 1 / 0)
-        assert world.run().before(world.destinations("pump")) == set()
+        assert world.run().before(world.destinations("pump"), ()) == set()
     later = world.run("run-2")
     later.after(world.destinations("pump"))
     assert world.sent() == [("pump", 1)]
@@ -235,7 +238,6 @@ def test_what_could_not_be_read_of_a_thing_follows_once_it_can(
 def test_things_that_there_was_no_time_to_look_at_are_looked_at_by_later_runs(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lambdas.assigner.held._MOST_NEW", 0)
     monkeypatch.setattr("lambdas.assigner.held._STRAGGLER_MILLISECONDS", -1)
     things = [f"pump-{number}" for number in range(6)]
     for thing in things:
@@ -247,7 +249,7 @@ def test_things_that_there_was_no_time_to_look_at_are_looked_at_by_later_runs(
         ticks = itertools.count(0.0)
         run = world.run(f"run-{number}", clock=ticks.__next__)
         new = world.destinations(*(thing for thing in things if thing not in published))
-        published |= new.keys() - run.before(new)
+        published |= new.keys() - run.before(new, ())
         run.after(world.destinations(*sorted(published)))
     assert sorted(world.sent()) == [(thing, 1) for thing in things]
     assert not world.stragglers.since()
@@ -260,20 +262,46 @@ def test_a_first_reading_that_comes_while_its_thing_is_published_follows(
     for thing in held:
         world.hold(thing, 1)
     run = world.run()
-    assert run.before(world.destinations("pump")) == set()
+    assert run.before(world.destinations("pump"), fresh=["pump"]) == set()
     run.after(world.destinations("pump"))
     world.hold("pump", 1)
     later = world.run("run-2")
-    assert later.before({}) == set()
+    assert later.before({}, ()) == set()
     later.after(world.destinations("pump"))
     assert world.sent() == [("pump", 1)]
+
+
+def test_a_throttled_table_lets_nothing_overtake_what_is_known_to_be_held(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lambdas.assigner.held._PAGE", 10)
+    world.hold("pump", *range(30))
+    delete, tries = world.items.delete, itertools.count()
+
+    def throttled(items: Iterable[HeldItem]) -> None:
+        if next(tries) == 0:
+            raise HeldStoreUnavailable("unwritten")
+        delete(items)
+
+    monkeypatch.setattr(world.items, "delete", throttled)
+    assert world.run().before(world.destinations("pump"), fresh=["pump"]) == {"pump"}
+    assert world.run("run-2").before(world.destinations("pump"), fresh=["pump"]) == set()
+    assert [at for _, at in dict.fromkeys(world.sent())] == list(range(30))
+
+
+def test_of_things_that_only_the_registry_had_forgotten_the_silent_are_not_looked_at_again(
+    world: World,
+) -> None:
+    world.hold("pump", 1)
+    world.run().before(world.destinations("fan", "pump"), fresh=())
+    assert world.stragglers.since().keys() == {"pump"}
 
 
 def test_a_thing_whose_queue_takes_nothing_is_not_published(world: World) -> None:
     world.hold("pump", 1)
     destinations = world.destinations("pump")
     destinations["pump"] = destinations["pump"]._replace(queue_url=f"{world.url}-gone")
-    assert world.run().before(destinations) == {"pump"}
+    assert world.run().before(destinations, fresh=destinations) == {"pump"}
     assert list(world.items.partitions()) == [("unrouted", "pump")]
 
 
@@ -325,14 +353,14 @@ def test_a_run_that_dies_anywhere_loses_and_reorders_nothing(world: World, after
         world.store.hold([HeldReading("unrouted", "pump", 3, "0:3:0", "unknown_thing", "", "t", b"{")])
         died = False
         try:
-            dying.before(destinations)
+            dying.before(destinations, fresh=destinations)
             world.hold("pump", 4)
             dying.after(destinations)
         except Death:
             died = True
             world.hold("pump", 4)
         again = world.run(f"run-{steps}-again")
-        assert again.before(destinations) == set()
+        assert again.before(destinations, fresh=destinations) == set()
         again.after(destinations)
         sent = world.sent()
         assert [at for thing, at in dict.fromkeys(sent) if thing == "pump"] == [1, 2, 4], steps
@@ -371,7 +399,7 @@ def test_the_assigners_role_allows_what_sending_takes(world: World, monkeypatch:
     world.store.hold([HeldReading("unrouted", "pump", 3, "0:3:0", "unknown_thing", "", "t", b"{")])
     world.dynamodb.meta.events.register("provide-client-params.dynamodb", note)
     run = world.run()
-    run.before(world.destinations("pump"))
+    run.before(world.destinations("pump"), fresh=["pump"])
     run.after(world.destinations("pump"))
     world.run("run-2").after(world.destinations("pump"))
     assert not world.stragglers.since()

@@ -290,7 +290,12 @@ def test_what_the_held_store_has_no_room_for_is_counted_as_dropped(stack: Stack)
     assert counted == [1, 0, 2, 1]
     assert outcome.counters["readings_in"] == sum(counted)
     details = {name: number for name, number in outcome.counters.items() if ":" in name}
-    assert details == {"dropped_held_full:unknown_thing": 1, "dropped_held_full:not_json": 1}
+    # The refused value's reading went on, so it is in no sum.
+    assert details == {
+        "dropped_held_full:unknown_thing": 1,
+        "dropped_held_full:not_json": 1,
+        "dropped_held_full:value_refused": 1,
+    }
 
 
 def test_a_batch_given_again_sends_the_same_bytes_and_holds_the_same_items(stack: Stack) -> None:

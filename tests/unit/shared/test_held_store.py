@@ -237,11 +237,73 @@ def test_a_new_day_brings_new_allowances(client: DynamoDBClient) -> None:
 def test_allowances_expire_too_that_of_the_stack_after_everything_it_counted(client: DynamoDBClient) -> None:
     make_store(client).hold([reading(1)])
     allowances = stored(client, "allowance#")
-    assert {item["sk"]["S"] for item in allowances} == {"2026-01-01"}
-    assert {item["pk"]["S"]: item["expires"]["N"] for item in allowances} == {
-        "allowance#unrouted#pump-1": str(int(NOON) + 2 * DAY),
-        "allowance#total": str(int(NOON) + 16 * DAY),
+    assert {(item["pk"]["S"], item["sk"]["S"]): item["expires"]["N"] for item in allowances} == {
+        ("allowance#unrouted#pump-1", "2026-01-01"): str(int(NOON) + 2 * DAY),
+        ("allowance#total", "2026-01-01#unrouted"): str(int(NOON) + 16 * DAY),
     }
+
+
+def test_copies_of_delivered_readings_take_no_room_from_those_that_wait(client: DynamoDBClient) -> None:
+    """One property of the wrong type on a template: every reading goes on, and its value is held."""
+    store = make_store(client, per_day=20)
+    refused = [reading(n, f"pump-{n}", state="rejected", reason="value_refused") for n in range(30)]
+    assert store.hold(refused) == {"value_refused": 10}
+    assert store.hold([reading(1, "fan", state="parked", reason="not_bound")]) == {}
+    assert store.hold([reading(1, "stranger")]) == {}
+
+
+def test_tries_that_failed_use_up_nothing(client: DynamoDBClient) -> None:
+    store = make_store(Unwilling(client, times=10**6), per_thing_per_day=20, per_day=20)
+    batch = [reading(number) for number in range(20)]
+    for _ in range(5):
+        with pytest.raises(HeldStoreUnavailable):
+            store.hold(batch)
+    store = make_store(client, per_thing_per_day=20, per_day=20)
+    assert store.hold(batch) == {}
+    assert len(stored(client)) == 20
+
+
+def test_a_store_whose_tries_failed_knows_that_there_is_room_again(client: DynamoDBClient) -> None:
+    unwilling = Unwilling(client, times=6)
+    store = make_store(unwilling, per_thing_per_day=20, per_day=20)
+    batch = [reading(number) for number in range(20)]
+    with pytest.raises(HeldStoreUnavailable):
+        store.hold(batch)
+    assert store.hold(batch) == {}
+
+
+def test_what_is_held_already_is_not_dropped_when_it_comes_again(client: DynamoDBClient) -> None:
+    """A connector parks readings and dies before it deletes their message: its successor parks them again."""
+    batch = [reading(number, state="parked", reason="not_bound") for number in range(150)]
+    assert make_store(client, per_thing_per_day=150).hold(batch) == {}
+    more = [*batch, reading(200, state="parked", reason="later")]
+    assert make_store(client, per_thing_per_day=150).hold(more) == {"later": 1}
+    assert len(stored(client)) == 150
+
+
+def test_keys_left_unread_are_read_again_and_otherwise_nothing_counts_as_dropped(
+    client: DynamoDBClient,
+) -> None:
+    class Forgetful:
+        """Leaves all keys unprocessed, so many times."""
+
+        times = 2
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(client, name)
+
+        def batch_get_item(self, RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - boto3's
+            if self.times:
+                self.times -= 1
+                return {"Responses": {}, "UnprocessedKeys": RequestItems}
+            return dict(client.batch_get_item(RequestItems=RequestItems))
+
+    forgetful = Forgetful()
+    assert make_store(client, per_thing_per_day=1).hold([reading(1)]) == {}
+    assert make_store(forgetful, per_thing_per_day=1).hold([reading(1), reading(2)]) == {"unknown_thing": 1}
+    forgetful.times = 10**6
+    with pytest.raises(HeldStoreUnavailable, match="unread"):
+        make_store(forgetful, per_thing_per_day=1).hold([reading(1)])
 
 
 def test_a_store_is_empty_until_something_is_held(client: DynamoDBClient) -> None:

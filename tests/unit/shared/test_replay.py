@@ -148,6 +148,15 @@ def test_what_is_held_again_before_its_old_item_is_deleted_stays_held(world: Wor
     )
 
 
+def test_what_has_come_back_from_a_replay_is_left_alone_by_it_and_sent_by_another(world: World) -> None:
+    """A page may begin with what was held again of the page before it."""
+    world.hold(unrouted(1)._replace(state="rejected", reason="row_refused", replay="ops-1"))
+    assert world.replay("rejected", name="ops-1") == ({}, "")
+    assert world.left("rejected") == [(1, "row_refused")]
+    assert world.replay("rejected", name="ops-2") == ({"sent": 1}, "")
+    assert world.left("rejected") == []
+
+
 def test_what_sqs_did_not_take_stays(world: World) -> None:
     class FailsAfterOne:
         def __init__(self) -> None:
