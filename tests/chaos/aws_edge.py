@@ -63,6 +63,7 @@ class AwsEdge:
         holds: every change of a slot's owner, and every renewal, in order.
         puts: every item put into the held table, in order.
         sent: every message that the queues took.
+        assigned: all slots that each Thing was ever assigned to.
     """
 
     def __init__(self, faults: AwsFaults, states: States, *, control_table: str, held_table: str) -> None:
@@ -70,6 +71,7 @@ class AwsEdge:
         self.holds: list[Hold] = []
         self.puts: list[HeldPut] = []
         self.sent: list[Sent] = []
+        self.assigned: dict[str, set[str]] = {}
         self.address = ""
         self.sqs = Sqs("", self._note_sent)
         self._states = states
@@ -218,9 +220,9 @@ class AwsEdge:
                 self._note_lease(key, caller)
         elif operation == "TransactWriteItems":
             for entry in document["TransactItems"]:
-                key = entry.get("Update", {}).get("Key", {"pk": {"S": ""}})
-                if key["pk"]["S"] == "slots":
-                    self._note_lease(key, caller)
+                thing = entry.get("Put", {}).get("Item", {})
+                if thing.get("pk", {}).get("S", "").startswith("thing#"):
+                    self.assigned.setdefault(thing["name"]["S"], set()).add(thing["slot"]["S"])
 
     def _note_lease(self, key: dict[str, Any], caller: str) -> None:
         answer = self._dynamodb("GetItem", "test", {"TableName": self._control_table, "Key": key})

@@ -140,10 +140,14 @@ def _gone_back(history: History) -> Iterator[str]:
 
 
 def _sessions_mixed(history: History) -> Iterator[str]:
+    """Writes over a session that another had followed, but for repetitions that the platform read late."""
     sessions: dict[str, list[Write]] = defaultdict(list)
+    stored: set[tuple[str, str, int]] = set()
     for write in history.writes:
-        known = sessions[write.thing]
-        if known and known[-1].session == write.session:
+        known, key = sessions[write.thing], (write.thing, write.property, write.time)
+        repeated = key in stored
+        stored.add(key)
+        if (known and known[-1].session == write.session) or (repeated and _read_late(history, write)):
             continue
         if any(earlier.session == write.session for earlier in known):
             yield f"{line(write)} came over a session that {line(known[-1])} had followed already"
@@ -159,13 +163,20 @@ def _strangers(history: History) -> Iterator[str]:
         if hold.owner:
             process.setdefault(hold.owner, hold.caller)
     for write in history.writes:
-        known = changes.get(history.slots.get(write.thing, ""), [])
-        if not known or any(start <= write.arrived <= end for start, end in history.deaf):
+        known = [changes[slot] for slot in history.slots.get(write.thing, ()) if slot in changes]
+        if not known or _read_late(history, write):
             continue
-        owners = {process[hold.owner] for hold in _in_force(known, write.arrived, history.pace)}
+        owners = {
+            process[hold.owner] for holds in known for hold in _in_force(holds, write.arrived, history.pace)
+        }
         if write.client not in owners:
             names = ", ".join(sorted(owners)) or "nobody"
             yield f"{line(write)} arrived at {write.arrived:.3f} while {names} owned the slot"
+
+
+def _read_late(history: History, write: Write) -> bool:
+    """Whether the platform had been deaf, so that the frame may have been sent long before."""
+    return any(start <= write.arrived <= end for start, end in history.deaf)
 
 
 def _in_force(changes: list[Hold], moment: float, pace: float) -> Iterator[Hold]:

@@ -36,6 +36,7 @@ class Faults:
         self._world = world
         self._random = random.Random(seed)
         self._later: list[threading.Timer] = []
+        self._away: set[str] = set()
         self.deaf: list[tuple[float, float]] = []
 
     def strike(self, kind: str, values: dict[str, Any]) -> None:
@@ -47,6 +48,8 @@ class Faults:
         for timer in self._later:
             timer.cancel()
         world = self._world
+        for thing in self._away:
+            world.platform.call("tag", thing)
         world.functions.thaw()
         world.edge.faults.clear()
         world.platform.call("clear")
@@ -220,6 +223,19 @@ class Faults:
                 self._world.platform.call("untag", thing)
         self.discover()
         self._after(0.8, self.discover)
+
+    def leave(self, thing: str, seconds: float) -> None:
+        """Let a Thing be the connector's no more, have it forgotten, and let it return after a while."""
+        self._world.platform.call("untag", thing)
+        self._away.add(thing)
+        self.discover()
+        self._after(0.6, self.discover)
+        self._after(seconds, lambda: self._return(thing))
+
+    def _return(self, thing: str) -> None:
+        self._world.platform.call("tag", thing)
+        self._away.discard(thing)
+        self.discover()
 
     def make_known(self, thing: str) -> None:
         """Add a Thing that publishes already."""

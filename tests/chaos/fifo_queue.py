@@ -128,7 +128,7 @@ class FifoQueue:
     def expire(self) -> int:
         """End the visibility timeout of everything in flight; of how many messages."""
         now = self._clock()
-        flying = [message for message in self._messages.values() if message.visible_at > now]
+        flying = [message for message in list(self._messages.values()) if message.visible_at > now]
         for message in flying:
             message.visible_at = now
         return len(flying)
@@ -136,8 +136,9 @@ class FifoQueue:
     def depth(self) -> tuple[int, int]:
         """Messages that wait, and messages in flight."""
         now = self._clock()
-        flying = sum(message.visible_at > now for message in self._messages.values())
-        return len(self._messages) - flying, flying
+        messages = list(self._messages.values())  # the queue is at work in another thread
+        flying = sum(message.visible_at > now for message in messages)
+        return len(messages) - flying, flying
 
     def _held(self, message: Message, receipt: str) -> bool:
         return (

@@ -97,7 +97,7 @@ class History:
         holds: changes of leases, in order.
         sent: what the slot queues took, in order.
         clients: processes by name.
-        slots: slot of each Thing.
+        slots: the slots that each Thing ever had.
         values: current values and times at the end, by Thing and property.
         settled: readings that the router's completed invocations settled.
         stuck: why the run didn't come to rest; empty when it did.
@@ -112,7 +112,7 @@ class History:
     holds: list[Hold] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
     clients: dict[str, Client] = field(default_factory=dict)
-    slots: dict[str, str] = field(default_factory=dict)
+    slots: dict[str, set[str]] = field(default_factory=dict)
     values: dict[str, dict[str, tuple[Any, int]]] = field(default_factory=dict)
     settled: int = 0
     stuck: str = ""

@@ -111,6 +111,11 @@ class _Commands:
         platform = self._server.platform
         platform.set_tags(platform.thing(thing), parse_tags(()))
 
+    def tag(self, thing: str) -> None:
+        """Give a Thing the connector's tag again."""
+        platform = self._server.platform
+        platform.set_tags(platform.thing(thing), parse_tags(("AWS_CONNECTED_THING:AWS_CONNECTED_THING",)))
+
     def enable(self, thing: str, enabled: bool) -> None:  # noqa: FBT001 - comes over a pipe, by position
         """Switch a Thing on or off."""
         platform = self._server.platform

@@ -103,7 +103,7 @@ def _live(world: World, faults: Faults) -> History:
     _play(world, faults)
     faults.heal()
     history = History(stuck=_rest(world))
-    world.stop_slots()
+    world.end()
     if (
         not wait_until(lambda: not world.functions.busy("connector"), _END_SECONDS * world.pace)
         and not history.stuck
@@ -154,7 +154,7 @@ def _note(world: World, faults: Faults, history: History) -> None:
     history.held = world.held()
     history.holds = list(world.edge.holds)
     history.sent = list(world.edge.sent)
-    history.slots = world.things()
+    history.slots = world.edge.assigned
     history.settled = sum(call.settled or 0 for call in world.stream.invocations)
     history.deaf = faults.deaf + world.platform.call("deaf")
     history.pace = world.pace

@@ -156,6 +156,10 @@ def _thing_span(rng: random.Random, setting: Setting) -> dict[str, Any]:
     return {"thing": rng.choice(list(setting.things)), "seconds": round(rng.uniform(0.3, 1.5), 2)}
 
 
+def _leave(rng: random.Random, setting: Setting) -> dict[str, Any]:
+    return {"thing": rng.choice(list(setting.things)), "seconds": round(rng.uniform(0.9, 1.6), 2)}
+
+
 def _push(rng: random.Random, setting: Setting) -> dict[str, Any]:
     status = rng.choice((400, 403, 404, 500, 503))
     thing = rng.choice([*setting.things, "*"])
@@ -233,5 +237,6 @@ _KINDS: dict[str, tuple[int, Callable[[random.Random, Setting], dict[str, Any]]]
     "start_another": (1, _nothing),
     "change_shape": (2, lambda rng, setting: {"thing": rng.choice(list(setting.things))}),
     "retire_slot": (2, _nothing),
+    "leave": (3, _leave),
     "discover": (1, _nothing),
 }

@@ -31,7 +31,7 @@ def _kept(*times: int) -> History:
         writes=[_write(number, time) for number, time in enumerate(times, start=1)],
         holds=[_owned_by("a")],
         clients={"a": Client(0.0, [("connector", {"taken": len(times), "delivered": len(times)})])},
-        slots={"pump": "1"},
+        slots={"pump": {"1"}},
         values={"pump": {"temp": (float(max(times)), max(times))}},
     )
 
@@ -114,6 +114,26 @@ def test_a_session_that_another_one_followed_may_not_write_again() -> None:
     history = _kept(1, 2, 3)
     history.writes = [_write(1, 1, session=1), _write(2, 2, session=2), _write(3, 3, session=1)]
     assert _broken(history) == {"a Thing never goes back to an earlier session"}
+
+
+def test_a_repetition_that_the_platform_read_late_may_come_over_an_earlier_session() -> None:
+    history = _kept(1, 2, 3)
+    history.writes = [_write(1, 1), _write(2, 2, session=2), _write(3, 3, session=2), _write(4, 3, session=1)]
+    assert _broken(history) == {"a Thing never goes back to an earlier session"}
+    history.deaf = [(9.0, 11.0)]
+    assert _broken(history) == set()
+    history.writes = [_write(1, 1), _write(2, 2, session=2), _write(3, 3, session=1)]
+    assert _broken(history) == {"a Thing never goes back to an earlier session"}
+
+
+def test_a_thing_that_moved_may_be_written_to_by_the_owners_of_its_slots_only() -> None:
+    history = _kept(1, 2, 3)
+    history.slots["pump"] = {"1", "2"}
+    history.holds.append(Hold(0.0, "2", "owner-b", 100.0, "b", "active"))
+    history.writes[2] = _write(3, 3, client="b", session=2)
+    assert _broken(history) == set()
+    history.writes[2] = _write(3, 3, client="c", session=2)
+    assert _broken(history) == {"only the owner of a slot delivers"}
 
 
 def test_who_does_not_own_the_slot_may_not_write() -> None:

@@ -241,10 +241,23 @@ class World:
         if running:
             return f"discovery runs {running}"
         parked = sorted({put.thing for put in self.held() if put.state == "parked"})
+        if parked:  # of a Thing that nobody knows, they wait until it returns
+            parked = [thing for thing in parked if thing in self.things()]
         return f"parked readings of {', '.join(parked)}" if parked else ""
 
-    def stop_slots(self) -> None:
-        """Mark all slots as stopping, as `terraform destroy` does, so that their connectors end."""
+    def end(self) -> None:
+        """End it in the order of `terraform destroy`: what starts runs, then runs, then connectors."""
+        self._over.set()
+        self._minutes.join(_RUN_SECONDS)
+        at_work = ("fetcher", "assigner", "scaler", "watch")
+        wait_until(
+            lambda: not self.machines.running(DISCOVERY) and not any(map(self.functions.busy, at_work)),
+            _RUN_SECONDS * self.pace,
+        )
+        self._stop_slots()
+
+    def _stop_slots(self) -> None:
+        """Mark all slots as stopping, so that their connectors end."""
         for slot in self.slots():
             self.edge.request(
                 "dynamodb",
