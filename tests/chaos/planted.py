@@ -11,6 +11,7 @@ import sys
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lambdas.assigner import held
 from lambdas.connector import slot_queue
 from lambdas.connector.backlog import Backlog
 from lambdas.connector.lease import Lease
@@ -76,6 +77,11 @@ def _overtake_parked_readings() -> None:
     Backlog.__contains__ = lambda *_: False  # type: ignore[method-assign] # that is the bug
 
 
+def _forget_what_was_parked() -> None:
+    held._STATES = ("unrouted",)  # type: ignore[assignment] # that is the bug
+    held._BEFORE = held._AFTER = held._Place()
+
+
 BUGS = {
     "ack-before-delivery": Bug("messages are deleted before their readings are pushed", _acknowledge_first),
     "lane-stop": Bug("a lane goes on behind a message that was not taken", _go_on_in_the_lane),
@@ -84,6 +90,7 @@ BUGS = {
         "readings older than the newest delivered are taken for repeats", _take_ids_for_a_watermark
     ),
     "park-order": Bug("readings overtake the parked ones of their Thing", _overtake_parked_readings),
+    "parked-return": Bug("what was parked of a Thing isn't sent when it returns", _forget_what_was_parked),
 }
 
 

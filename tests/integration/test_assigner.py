@@ -13,14 +13,16 @@ import pytest
 from lambdas.assigner import assign as assign_step
 from lambdas.assigner import handler
 from lambdas.assigner.assign import slot_packets
+from lambdas.assigner.stragglers import Stragglers
 from lambdas.shared.control_table import ControlTable
 from lambdas.shared.errors import Conflict, RunLost
+from lambdas.shared.held_store import HeldReading, HeldStore
 from lambdas.shared.registry import Entry, Registry, Route, connect
 from lambdas.shared.shape import Property, shape_id, to_item
 from lambdas.shared.staging import Staging, StagingFault
 from lambdas.shared.wanted import WantedRuns
 from sandbox.redis_server import valkey_server
-from tests.aws_mock import CONTROL_TABLE, HELD_TABLE, aws, create_control_table, create_held_table
+from tests.aws_mock import CONTROL_TABLE, HELD_TABLE, REGION, aws, create_control_table, create_held_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -333,6 +335,37 @@ def test_publish_makes_the_registry_say_what_the_control_table_says(
     assert registry.lookup(["a", "c", "stranger"]) == [Entry("1", ID), Entry("2", ID), None]
     assert registry.slots() == {"1": Route("https://queue/1", 4), "2": Route("https://queue/2", 4)}
     assert registry.shapes([ID]) == {ID: SHAPE}
+
+
+def test_a_thing_that_waits_for_its_held_readings_is_published_by_the_next_minutes_repair(
+    control: ControlTable, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lambdas.assigner.held._THREADS", 1)  # the store in memory isn't thread-safe
+    dynamodb = boto3.client("dynamodb")
+    held = HeldStore(HELD_TABLE, dynamodb, days=14, per_thing_per_day=10, per_day=10, threads=1)
+    held.hold([HeldReading("unrouted", "a", 1, "0:1:0", "unknown_thing", "", "t", b'{"temp": 1}')])
+    discover("run-1", "a", "b")
+    control.set_queue_url("1", f"https://sqs.{REGION}.amazonaws.com/123456789012/not-made-yet.fifo")
+    call("begin", "run-2")
+    assert call("publish", "run-2")["waiting"] == 1
+    assert WantedRuns(CONTROL_TABLE, dynamodb).read().repair
+    assert Registry(client, "demo").lookup(["a", "b"]) == [None, Entry("1", ID)]
+
+
+def test_things_are_looked_at_again_when_they_are_new_to_the_fleet_and_not_only_to_the_registry(
+    control: ControlTable, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lambdas.assigner.publish._PLAN_MILLISECONDS", 0)
+    stragglers = Stragglers(CONTROL_TABLE, boto3.client("dynamodb"))
+    discover("run-1", "a", "b")
+    control.set_queue_url("1", "https://queue/1")
+    call("begin", "run-2")
+    call("publish", "run-2")
+    assert stragglers.since().keys() == {"a", "b"}
+    stragglers.remove(["a", "b"])
+    client.flushall()
+    assert call("publish", "run-2")["things"] == 2
+    assert not stragglers.since()
 
 
 def test_a_thing_whose_slot_has_no_queue_is_not_published(control: ControlTable, client: redis.Redis) -> None:
