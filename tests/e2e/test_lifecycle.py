@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from sandbox.observe import Observer
 from sandbox.stack import Sandbox
 from sandbox.terraform import TerraformError
 from sandbox.thingworx.model import remote_property
-from tests.e2e.processes import processes_of
+from tests.e2e.processes import environment_of, kill_environment, processes_of, streams
 from tests.e2e.traffic import TOPIC, Traffic
 
 if TYPE_CHECKING:
@@ -51,23 +50,6 @@ class Deployed(NamedTuple):
     observer: Observer
     control: ControlTable
     traffic: Traffic
-
-    def streams(self, text: str) -> set[str]:
-        """Log streams of connectors, each an environment, with a line that holds `text`."""
-        pages = (
-            self.sandbox.client("logs")
-            .get_paginator("filter_log_events")
-            .paginate(
-                logGroupName=self.sandbox.outputs["log_group_names"]["connector"], filterPattern=f'"{text}"'
-            )
-        )
-        return {event["logStreamName"] for page in pages for event in page["events"]}
-
-    def environment_of(self, owner: str) -> str:
-        """Log stream of the environment in which the owner of a slot runs."""
-        request_id = owner.split("/")[2]
-        (stream,) = self.streams(request_id)
-        return stream
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +125,8 @@ def test_changed_code_reaches_running_connectors_by_hand_over(deployed: Deployed
         owners = deployed.observer.owners()
         if len(owners) < SLOTS or any(owners[slot] == before.get(slot) for slot in owners):
             return None
-        new = deployed.streams(MARK)
-        return all(deployed.environment_of(owner) in new for owner in owners.values()) or None
+        new = streams(deployed.sandbox, MARK)
+        return all(environment_of(deployed.sandbox, owner) in new for owner in owners.values()) or None
 
     wait_for("connector of new code in each slot", all_new, 150)
     assert deployed.traffic.wait_for_arrival(deployed.observer, 30) == set()
@@ -154,7 +136,7 @@ def test_a_killed_connectors_slot_is_served_again_within_90_seconds_and_no_readi
     deployed: Deployed,
 ) -> None:
     slot, owner = min(deployed.observer.owners().items())
-    kill_environment(deployed.environment_of(owner), deployed.sandbox.folder)
+    kill_environment(environment_of(deployed.sandbox, owner), deployed.sandbox.folder)
     (thing,) = {record.name for record in deployed.control.things_of(slot)} & deployed.traffic.newest(
         deployed.observer
     ).keys()
@@ -241,17 +223,3 @@ def change_code(package: Path) -> None:
                 f"\nprint({MARK!r})\n".encode() if entry.filename == "lambdas/connector/handler.py" else b""
             )
             new.writestr(entry, content + mark)
-
-
-def kill_environment(stream: str, folder: Path) -> None:
-    """SIGKILL the process of the environment that logs to `stream`."""
-    wanted = f"AWS_LAMBDA_LOG_STREAM_NAME={stream}".encode()
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (entry / "environ").read_bytes().split(b"\0")
-        except OSError:  # it has ended, or is somebody else's
-            continue
-        if wanted in environment and any(str(folder).encode() in value for value in environment):
-            os.kill(int(entry.name), signal.SIGKILL)
-            return
-    raise AssertionError(f"no process logs to {stream}")
