@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from ops.returning import StreamRecord, UnreadableError
+from ops.returning import LONGEST_KEY, StreamRecord, UnreadableError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -81,8 +81,10 @@ def _sequence(entry: Any) -> int:
 def _record(entry: Any) -> StreamRecord:
     kinesis = _kinesis(entry)
     key, data = kinesis.get("partitionKey"), kinesis.get("data")
-    if type(key) is not str or not key or type(data) is not str:
-        raise UnreadableError("one of its records has no partitionKey or no data")
+    if type(key) is not str or not 0 < len(key) <= LONGEST_KEY or type(data) is not str:
+        raise UnreadableError(
+            f"one of its records has no partitionKey of 1 to {LONGEST_KEY} characters, or no data"
+        )
     try:
         return StreamRecord(key, a2b_base64(data, strict_mode=True))
     except ValueError as error:

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Returning", "Source", "StreamRecord", "UnreadableError"]
+__all__ = ["LONGEST_KEY", "Returning", "Source", "StreamRecord", "UnreadableError"]
+
+
+#: Characters of a partition key; the stream refuses a call with a longer one as a whole.
+LONGEST_KEY = 256
 
 
 class UnreadableError(Exception):
@@ -18,7 +22,7 @@ class StreamRecord(NamedTuple):
     """A record as the topic rules write it.
 
     Attributes:
-        key: partition key, 1 to 256 characters.
+        key: partition key, 1 to `LONGEST_KEY` characters.
         data: the envelope, or the lifecycle event.
     """
 

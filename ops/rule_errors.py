@@ -13,15 +13,16 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ops.returning import StreamRecord, UnreadableError
+from ops.returning import LONGEST_KEY, StreamRecord, UnreadableError
 
 __all__ = ["RuleError", "is_expression", "read_rule_error", "record_of"]
 
 _EXPRESSION = re.compile(r"clientid\(\)|topic\(([1-9][0-9]?)\)")
+#: What AWS IoT allows as a rule's name; it refuses to be asked for any other.
+_RULE_NAME = re.compile(r"[a-zA-Z0-9_]{1,128}")
 _LIFECYCLE = "$aws/events/presence/"
 #: What the report has for a message without a client, and what the rules' SQL has for it.
 _NO_CLIENT_REPORTED, _NO_CLIENT = "N/A", "n/a"
-_LONGEST_KEY = 256
 
 
 class RuleError(NamedTuple):
@@ -65,6 +66,8 @@ def read_rule_error(body: str) -> RuleError:
     rule, topic, client, payload = (
         _text(document, name) for name in ("ruleName", "topic", "clientId", "base64OriginalPayload")
     )
+    if not _RULE_NAME.fullmatch(rule):
+        raise UnreadableError("its ruleName can't be a topic rule's")
     try:
         a2b_base64(payload, strict_mode=True)
     except ValueError as error:
@@ -110,9 +113,9 @@ def _thing(error: RuleError, expression: str) -> str:
     else:
         levels = error.topic.split("/")
         thing = levels[int(level) - 1] if int(level) <= len(levels) else ""
-    if not 0 < len(thing) <= _LONGEST_KEY:
+    if not 0 < len(thing) <= LONGEST_KEY:
         raise UnreadableError(
-            f"{expression} of the topic rule {error.rule} gives no name of 1 to {_LONGEST_KEY} characters, "
+            f"{expression} of the topic rule {error.rule} gives no name of 1 to {LONGEST_KEY} characters, "
             "which the stream asks for"
         )
     return thing
@@ -125,6 +128,6 @@ def _lifecycle(error: RuleError) -> StreamRecord:
     except orjson.JSONDecodeError as fault:
         raise UnreadableError("it is about a lifecycle event that is not JSON") from fault
     client = document.get("clientId") if type(document) is dict else None
-    if type(client) is not str or not 0 < len(client) <= _LONGEST_KEY:
+    if type(client) is not str or not 0 < len(client) <= LONGEST_KEY:
         raise UnreadableError("it is about a lifecycle event without a clientId")
     return StreamRecord(client, event)

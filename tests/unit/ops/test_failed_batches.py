@@ -54,6 +54,7 @@ def test_an_event_that_is_no_text_is_read_too() -> None:
         (batch(record(b"x"), {"eventSource": "aws:sqs"}), "none of Kinesis"),
         (batch({"kinesis": {"data": "eA==", "partitionKey": "k"}}), "no sequenceNumber"),
         (batch(record(b"x"), {"kinesis": {"data": "eA=="}}), "no partitionKey"),
+        (batch(record(b"x", key="k" * 257)), "no partitionKey of 1 to 256 characters"),
         (batch(record(b"x"), {"kinesis": {"data": "e", "partitionKey": "k"}}), "not base64"),
         (batch(record(b"x"), {"kinesis": {"partitionKey": "k"}}), "no data"),
     ],

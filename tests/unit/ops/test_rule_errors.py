@@ -110,6 +110,8 @@ def test_a_lifecycle_event_of_nobody_is_told(payload: bytes, told: str) -> None:
         ("[1]", "no JSON object"),
         ("{}", "no text ruleName"),
         (json.dumps(report(topic=None)), "no text topic"),
+        (json.dumps(report(ruleName="")), "can't be a topic rule's"),
+        (json.dumps(report(ruleName="a-b")), "can't be a topic rule's"),
         (json.dumps(report(base64OriginalPayload="a b=")), "not base64"),
         (json.dumps(report(base64OriginalPayload="ä")), "not base64"),
     ],
