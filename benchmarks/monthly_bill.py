@@ -32,6 +32,8 @@ STREAM_HOUR = 0.040  # on demand
 STREAM_GB_IN = 0.080  # each record rounded up to 1 KB
 STREAM_GB_OUT = 0.040
 SQS_FIFO_REQUEST = 0.50e-6
+SQS_REQUEST = 0.40e-6
+BUCKET_LISTING = 0.005 / 1000
 STATE_TRANSITION = 0.025e-3
 TABLE_WRITE = 0.625e-6
 TABLE_READ = 0.125e-6
@@ -126,6 +128,8 @@ def bill(stack: Stack, devices: int = 1000, messages_a_minute: float = 1.0) -> d
             + WATCH_SECONDS * WATCH_GB * LAMBDA_GB_SECOND
             + (WATCH_READS[0] + WATCH_READS[1] * slots) * TABLE_READ
             + slots * (SQS_FIFO_REQUEST + METRIC_READ)
+            + SQS_REQUEST  # messages that topic rules couldn't put into the stream
+            + BUCKET_LISTING  # and batches that the router gave up
         ),
         "Step Functions": (handovers * 4 + HOURS * 20) * STATE_TRANSITION,
         "DynamoDB": slots * SECONDS / 10 * (TABLE_WRITE + TABLE_READ) + HOURS * 200 * TABLE_READ,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 #: Modules of `ops` that are commands, in the order of the help.
-COMMANDS = ("status", "replay", "discover")
+COMMANDS = ("status", "replay", "reingest", "discover")
 
 _INTERRUPTED = 130  # as shells have it
 

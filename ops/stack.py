@@ -1,8 +1,8 @@
 """One stack as an operator finds it: by name, with AWS credentials and nothing else.
 
-Functions and state machines have names of a fixed form; tables, queues and settings are read from the
-environment of the functions (`lambda:GetFunctionConfiguration`), so neither Terraform nor its state
-is needed.
+Functions, state machines and the stream have names of a fixed form; tables, queues and settings are read
+from the environment of the functions (`lambda:GetFunctionConfiguration`), so neither Terraform nor its
+state is needed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_iot import IoTClient
+    from mypy_boto3_kinesis import KinesisClient
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
@@ -69,6 +71,16 @@ class Stack:
         return self._session.client("s3")
 
     @cached_property
+    def kinesis(self) -> KinesisClient:
+        """Kinesis."""
+        return self._session.client("kinesis")
+
+    @cached_property
+    def iot(self) -> IoTClient:
+        """AWS IoT: topic rules."""
+        return self._session.client("iot")
+
+    @cached_property
     def metrics(self) -> Any:
         """CloudWatch."""
         return self._session.client("cloudwatch")
@@ -115,6 +127,21 @@ class Stack:
     def held_table(self) -> str:
         """Name of the held table."""
         return self.setting("connector", "HELD_TABLE")
+
+    @property
+    def ingest_stream(self) -> str:
+        """Name of the stream between the topic rules and the router."""
+        return f"{self.name}-ingest"
+
+    @cached_property
+    def ingest_errors_url(self) -> str:
+        """URL of the queue of messages that a topic rule couldn't put into the stream."""
+        return self.setting("watch", "INGEST_ERRORS_QUEUE_URL")
+
+    @cached_property
+    def failures_bucket(self) -> str:
+        """Name of the bucket of batches that the router never got through."""
+        return self.setting("watch", "FAILURES_BUCKET")
 
     def _configuration(self, function: str) -> dict[str, Any]:
         if function not in self._functions:

@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = ["HELP", "add_arguments", "run", "status"]
 
-HELP = "show slots, who serves them, their queues, Things, what is held, and the last discovery run"
+HELP = (
+    "show slots, who serves them, their queues, Things, what is held or lies beside the stream, and discovery"
+)
 
 #: Items of the held table that are counted at most, unless more are asked for.
 _MOST_HELD = 100_000
 #: How far back the newest age of a queue's oldest message is looked for; SQS reports it once a minute.
 _AGE_SECONDS = 900
 _METRICS_AT_ONCE = 500
+#: Objects of the failures bucket that are counted: one listing.
+_MOST_BATCHES = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,25 +82,28 @@ def status(stack: Stack, most_held: int = _MOST_HELD) -> dict[str, Any]:
             for slot in slots
         ],
         "held": _held(stack, most_held),
+        "beside_the_stream": _beside_the_stream(stack),
         "discovery": _last_discovery(stack),
     }
 
 
 def _queue(stack: Stack, slot: Slot) -> dict[str, int | None]:
     """Messages that wait and that a connector works on; None where there is no queue."""
-    waiting = in_flight = None
-    if slot.queue_url:
-        try:
-            answer: Any = stack.sqs.get_queue_attributes(
-                QueueUrl=slot.queue_url,
-                AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
-            )
-        except stack.sqs.exceptions.QueueDoesNotExist:
-            pass  # of a slot that is going
-        else:
-            waiting = int(answer["Attributes"]["ApproximateNumberOfMessages"])
-            in_flight = int(answer["Attributes"]["ApproximateNumberOfMessagesNotVisible"])
+    waiting, in_flight = (slot.queue_url and _messages(stack, slot.queue_url)) or (None, None)
     return {"messages_waiting": waiting, "messages_in_flight": in_flight}
+
+
+def _messages(stack: Stack, url: str) -> tuple[int, int] | None:
+    """Messages of a queue that wait and that somebody works on; None where there is no queue."""
+    try:
+        answer: Any = stack.sqs.get_queue_attributes(
+            QueueUrl=url,
+            AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
+        )
+    except stack.sqs.exceptions.QueueDoesNotExist:
+        return None  # of a slot that is going
+    found = answer["Attributes"]
+    return int(found["ApproximateNumberOfMessages"]), int(found["ApproximateNumberOfMessagesNotVisible"])
 
 
 def _oldest_messages(stack: Stack, slots: Sequence[Slot]) -> dict[str, int]:
@@ -148,6 +155,17 @@ def _held(stack: Stack, most: int) -> dict[str, Any]:
     }
 
 
+def _beside_the_stream(stack: Stack) -> dict[str, Any]:
+    """Messages and objects that `reingest` would put into the stream; None where there is no queue."""
+    errors = _messages(stack, stack.ingest_errors_url)
+    listed = stack.objects.list_objects_v2(Bucket=stack.failures_bucket, MaxKeys=_MOST_BATCHES)
+    return {
+        "ingest_errors": None if errors is None else sum(errors),
+        "failed_batches": listed["KeyCount"],
+        "failed_batches_complete": not listed["IsTruncated"],
+    }
+
+
 def _last_discovery(stack: Stack) -> dict[str, Any] | None:
     answer: Any = stack.states.list_executions(
         stateMachineArn=stack.state_machine_arn("discovery"), maxResults=1
@@ -181,13 +199,22 @@ def _text(found: dict[str, Any]) -> str:
         for state, reasons in held["counts"].items()
         for reason, number in reasons.items()
     ] or ["          none"]
-    lines += [""]
+    lines += ["", *_stray_lines(found["beside_the_stream"]), ""]
     if last is None:
         lines.append("discovery has not run yet")
     else:
         end = f", ended {last['stopped']}" if last["stopped"] else ""
         lines.append(f"last discovery run: {last['run']} {last['status']}, started {last['started']}{end}")
     return "\n".join(lines)
+
+
+def _stray_lines(beside: dict[str, Any]) -> list[str]:
+    batches, more = beside["failed_batches"], "" if beside["failed_batches_complete"] else " or more"
+    return [
+        "not in the stream (`reingest` puts it there):",
+        f"  {_number(beside['ingest_errors']):>9}  messages that topic rules couldn't put into it",
+        f"  {batches:>9}{more}  batches that the router gave up",
+    ]
 
 
 def _slots(slots: Sequence[dict[str, Any]]) -> list[str]:

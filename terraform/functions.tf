@@ -89,6 +89,8 @@ locals {
         RETIRE_DRAIN_SECONDS        = var.watch_timings.retire_drain_seconds
         RETIRE_PAUSE_SECONDS        = var.watch_timings.retire_pause_seconds
         RESTART_AFTER_SECONDS       = var.watch_timings.restart_after_seconds
+        INGEST_ERRORS_QUEUE_URL     = aws_sqs_queue.ingest_errors.url
+        FAILURES_BUCKET             = aws_s3_bucket.this["failures"].bucket
       }
     }
     router = {

@@ -156,6 +156,16 @@ locals {
         Action   = ["sqs:DeleteQueue", "sqs:GetQueueAttributes"]
         Resource = local.slot_queues_arn
       },
+      { # counts what never went through the stream, and sees nothing of it
+        Effect   = "Allow"
+        Action   = "sqs:GetQueueAttributes"
+        Resource = aws_sqs_queue.ingest_errors.arn
+      },
+      {
+        Effect   = "Allow"
+        Action   = "s3:ListBucket"
+        Resource = aws_s3_bucket.this["failures"].arn
+      },
       {
         Effect   = "Allow"
         Action   = "states:StartExecution"

@@ -217,6 +217,8 @@ class WatchSettings(_Settings):
     retire_drain_seconds: int = _setting("whole seconds from 0", _whole(0, 10**6), 900)
     retire_pause_seconds: int = _setting("whole seconds from 0", _whole(0, 10**6), 55)
     restart_after_seconds: int = _setting("whole seconds from 1", _whole(1, 10**6), 120)
+    ingest_errors_queue_url: str = _setting("the URL of an SQS queue", _text)
+    failures_bucket: str = _setting("an S3 bucket name", _text)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from lambdas.shared.settings import WatchSettings
 from lambdas.shared.wanted import WantedRuns
 from lambdas.watch.retire import Times
 from lambdas.watch.runs import RunStarter
+from lambdas.watch.strays import StrayPlaces
 from lambdas.watch.table import WatchTable
 from lambdas.watch.tick import Parts, Watch
 
@@ -36,6 +37,8 @@ def _parts() -> Parts:
     table = settings.control_table
     dynamodb = boto3.client("dynamodb", config=config)
     sfn = boto3.client("stepfunctions", config=config)
+    sqs = boto3.client("sqs", config=config)
+    s3 = boto3.client("s3", config=config)
     wanted = WantedRuns(table, dynamodb)
     lock = RunLock(table, dynamodb)
     return Parts(
@@ -45,9 +48,10 @@ def _parts() -> Parts:
         wanted=wanted,
         publishing=Publishing(table, dynamodb),
         runs=RunStarter(sfn, settings.discovery_state_machine_arn, lock, wanted),
-        sqs=boto3.client("sqs", config=config),
+        sqs=sqs,
         sfn=sfn,
         cloudwatch=boto3.client("cloudwatch", config=config),
+        strays=StrayPlaces(sqs, s3, settings.ingest_errors_queue_url, settings.failures_bucket),
         machine=settings.connector_state_machine_arn,
         times=Times(
             empty=settings.retire_after_seconds * 1000,

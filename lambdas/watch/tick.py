@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lambdas.shared.wanted import WantedRuns
     from lambdas.watch.queues import CloudWatch
     from lambdas.watch.runs import RunStarter
+    from lambdas.watch.strays import StrayPlaces
     from lambdas.watch.table import WatchedSlot, WatchTable
 
 __all__ = ["Parts", "Seen", "Watch", "WatchFailed"]
@@ -52,6 +53,7 @@ class Parts(NamedTuple):
         sqs: boto3 SQS client.
         sfn: boto3 Step Functions client.
         cloudwatch: boto3 CloudWatch client.
+        strays: counts what never went through the stream.
         machine: ARN of the connector state machine.
         times: how long to wait before a slot goes.
         grace: milliseconds without lease after which a slot may be dead.
@@ -66,6 +68,7 @@ class Parts(NamedTuple):
     sqs: SQSClient
     sfn: SFNClient
     cloudwatch: CloudWatch
+    strays: StrayPlaces
     machine: str
     times: Times
     grace: int
@@ -114,7 +117,7 @@ class Watch:
         missing = any(unpublished) or any(map(self._unopened, seen))
         if missing and not any(name.startswith("repair-") for name in started):
             self._try("the registry", lambda: parts.wanted.ask("repair", now=self._now))
-        figures = self._figures(seen)
+        figures = self._figures(seen) | self._strays()
         gauge(parts.stack, figures)
         if self._faults:
             raise WatchFailed("; ".join(self._faults))
@@ -250,4 +253,19 @@ class Watch:
             figures["oldest_message_seconds"] = oldest_seconds(self._parts.cloudwatch, waiting)
         except (ClientError, BotoCoreError) as error:
             logger.warning("the age of messages can't be read", reason=str(error))
+        return figures
+
+    def _strays(self) -> dict[str, int]:
+        """What never went through the stream; a figure that can't be had is left out."""
+        figures: dict[str, int] = {}
+        strays = self._parts.strays
+        for name, count in (
+            ("ingest_errors", strays.ingest_errors),
+            ("failed_batches", strays.failed_batches),
+        ):
+
+            def note(name: str = name, count: Callable[[], int] = count) -> None:
+                figures[name] = count()
+
+            self._try(name, note)
         return figures

@@ -159,6 +159,10 @@ run "the_watch_function_is_called_every_minute_and_waits_as_told" {
     condition     = aws_lambda_function.this["watch"].environment[0].variables.RETIRE_AFTER_SECONDS == "60" && aws_lambda_function.this["watch"].environment[0].variables.RETIRE_DRAIN_SECONDS == "900"
     error_message = "Times that aren't given keep their defaults."
   }
+  assert {
+    condition     = aws_lambda_function.this["watch"].environment[0].variables.FAILURES_BUCKET == aws_s3_bucket.this["failures"].bucket
+    error_message = "The watch function counts batches where the router's event source mapping puts them."
+  }
 }
 
 run "every_resource_says_what_it_is_for" {

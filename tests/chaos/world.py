@@ -307,7 +307,9 @@ class World:
                     **more,
                 },
             )
-        self.edge.create_bucket(f"{self.name}-staging")
+        for kind in ("staging", "failures"):
+            self.edge.create_bucket(f"{self.name}-{kind}")
+        self.edge.request("sqs", "CreateQueue", {"QueueName": f"{self.name}-ingest-errors"})
 
     def _environment(self) -> dict[str, str]:
         bundle = str(self._common.certificates.bundle)
@@ -330,6 +332,8 @@ class World:
             "CONNECTOR_STATE_MACHINE_ARN": CONNECTOR,
             "DISCOVERY_STATE_MACHINE_ARN": DISCOVERY,
             "REGISTRY_CACHE_SECONDS": str(self._setting.cache_seconds),
+            "INGEST_ERRORS_QUEUE_URL": f"{self.edge.address}/000000000000/{self.name}-ingest-errors",
+            "FAILURES_BUCKET": f"{self.name}-failures",
             "RETIRE_AFTER_SECONDS": "0",
             "RETIRE_DRAIN_SECONDS": str(math.ceil((self._setting.cache_seconds + 0.5) * self.pace)),
             "RETIRE_PAUSE_SECONDS": "0",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -55,6 +56,19 @@ class RunningSandbox:
         return subprocess.run(
             [sys.executable, "-m", "sandbox", "--folder", str(self.folder), *arguments],
             cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+
+    def ops(self, *arguments: str) -> str:
+        """`python -m ops ...` with the printed exports."""
+        command, *options = arguments
+        return subprocess.run(
+            [sys.executable, "-m", "ops", command, "--stack", "sandbox", *options],
+            cwd=ROOT,
+            env={**os.environ, **self.aws},
             capture_output=True,
             text=True,
             check=True,
@@ -153,3 +167,35 @@ def test_a_refusing_platform_fails_the_run_with_its_reason_and_changes_nothing(
     assert "ThingworxRefused" in execution["error"]
     assert reason in execution["cause"]
     assert sandbox.registry() == before
+
+
+def test_a_message_that_the_stream_did_not_take_arrives_once_it_is_put_back(sandbox: RunningSandbox) -> None:
+    sandbox.command("add-thing", "MyTestDevice2")
+    assert sandbox.discover()["status"] == "SUCCEEDED"
+    iot = sandbox.client("iot")
+    (name,) = [
+        rule["ruleName"] for rule in iot.list_topic_rules()["rules"] if "telemetry" in rule["ruleName"]
+    ]
+    kept = ("sql", "description", "actions", "ruleDisabled", "awsIotSqlVersion", "errorAction")
+    rule = {key: value for key, value in iot.get_topic_rule(ruleName=name)["rule"].items() if key in kept}
+    (action,) = rule["actions"]
+    away = {"kinesis": {**action["kinesis"], "streamName": "nowhere"}}
+    iot.replace_topic_rule(ruleName=name, topicRulePayload={**rule, "actions": [away]})
+    try:
+        sandbox.command("publish", "MyTestDevice2", '{"temp": 21}')
+        deadline = time.monotonic() + 30
+        while json.loads(sandbox.ops("status", "--json"))["beside_the_stream"]["ingest_errors"] != 1:
+            assert time.monotonic() < deadline, "the rule reported nothing"
+            time.sleep(0.5)
+    finally:
+        iot.replace_topic_rule(ruleName=name, topicRulePayload=rule)
+    assert "put 1 records of 1 messages into sandbox-ingest" in sandbox.ops("reingest")
+    deadline = time.monotonic() + 60
+    while '"temp"' not in (shown := sandbox.command("values", "MyTestDevice2")) or "21" not in shown:
+        assert time.monotonic() < deadline, f"the value did not arrive:\n{shown}"
+        time.sleep(0.5)
+    assert json.loads(sandbox.ops("status", "--json"))["beside_the_stream"] == {
+        "ingest_errors": 0,
+        "failed_batches": 0,
+        "failed_batches_complete": True,
+    }

@@ -334,7 +334,7 @@ class LivingStack:
 
     def queues(self) -> set[str]:
         """Slot ids of the queues that there are."""
-        urls = self._sqs.list_queues().get("QueueUrls", [])
+        urls = self._sqs.list_queues(QueueNamePrefix="demo-slot-").get("QueueUrls", [])
         return {url.rpartition("-")[2].removesuffix(".fifo") for url in urls}
 
     def items_of(self, slot: str) -> list[str]:

@@ -69,7 +69,7 @@ class World:
 
     def queues(self) -> set[str]:
         """Names of the slots' queues."""
-        urls = boto3.client("sqs").list_queues().get("QueueUrls", [])
+        urls = boto3.client("sqs").list_queues(QueueNamePrefix="demo-slot-").get("QueueUrls", [])
         return {url.rpartition("/")[2] for url in urls}
 
     def connectors(self) -> set[str]:

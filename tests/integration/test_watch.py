@@ -35,6 +35,7 @@ DEFINITION = json.dumps(
     {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 600, "End": True}}}
 )
 SHAPE = "s"
+FAILURES = "demo-failures"
 
 
 class World:
@@ -46,6 +47,9 @@ class World:
         self.sfn = boto3.client("stepfunctions")
         self.control = ControlTable(CONTROL_TABLE, self.dynamodb, threads=1)
         self.wanted = WantedRuns(CONTROL_TABLE, self.dynamodb)
+        self.s3 = boto3.client("s3")
+        self.s3.create_bucket(Bucket=FAILURES)
+        self.errors_url = self.sqs.create_queue(QueueName="demo-ingest-errors")["QueueUrl"]
         self.now = time.time_ns() // 1_000_000
         self.publishing = Publishing(CONTROL_TABLE, self.dynamodb, lambda: self.now)
         self.machines = {
@@ -62,6 +66,8 @@ class World:
             "CONTROL_TABLE": CONTROL_TABLE,
             "DISCOVERY_STATE_MACHINE_ARN": self.machines["discovery"],
             "CONNECTOR_STATE_MACHINE_ARN": self.machines["connector"],
+            "INGEST_ERRORS_QUEUE_URL": self.errors_url,
+            "FAILURES_BUCKET": FAILURES,
             "RETIRE_AFTER_SECONDS": "180",
             "RETIRE_DRAIN_SECONDS": "120",
         }
@@ -132,8 +138,9 @@ class World:
         return self.sqs.get_queue_url(QueueName=f"demo-slot-{slot_id}.fifo")["QueueUrl"]
 
     def queues(self) -> list[str]:
-        """Names of all queues."""
-        return [url.rpartition("/")[2] for url in self.sqs.list_queues().get("QueueUrls", [])]
+        """Names of the slots' queues."""
+        found = self.sqs.list_queues(QueueNamePrefix="demo-slot-").get("QueueUrls", [])
+        return [url.rpartition("/")[2] for url in found]
 
     def look(self, *, minutes: float = 1) -> dict[str, int]:
         """One look, a minute after the last."""
@@ -191,6 +198,8 @@ def test_a_stack_without_slots_is_looked_at_too(world: World) -> None:
         "queue_messages_max": 0,
         "things_with_backlog": 0,
         "oldest_message_seconds": 0,
+        "ingest_errors": 0,
+        "failed_batches": 0,
     }
 
 
@@ -565,6 +574,11 @@ def test_the_figures_are_of_the_whole_stack(world: World, capsys: pytest.Capture
         world.send("2")
     world.send("3")
     world.put("backlog#2", "pump-2")
+    for _ in range(2):
+        world.sqs.send_message(QueueUrl=world.errors_url, MessageBody="{}")
+    world.sqs.receive_message(QueueUrl=world.errors_url, VisibilityTimeout=600)
+    for number in range(3):
+        world.s3.put_object(Bucket=FAILURES, Key=f"aws/lambda/{number}", Body=b"{}")
     answer = {"MetricDataResults": [{"Id": "q0", "Values": [7.0, 99.0]}, {"Id": "q1", "Values": []}]}
     with mock.patch.object(handler._parts().cloudwatch, "get_metric_data", return_value=answer) as asked:
         figures = world.look()
@@ -575,6 +589,8 @@ def test_the_figures_are_of_the_whole_stack(world: World, capsys: pytest.Capture
         "queue_messages_max": 2,
         "things_with_backlog": 1,
         "oldest_message_seconds": 7,
+        "ingest_errors": 2,
+        "failed_batches": 3,
     }
     queries = asked.call_args.kwargs["MetricDataQueries"]
     names = [query["MetricStat"]["Metric"]["Dimensions"][0]["Value"] for query in queries]
@@ -592,10 +608,33 @@ def test_a_silent_cloudwatch_costs_one_figure(world: World) -> None:
         assert "oldest_message_seconds" not in world.look()
 
 
+def test_of_a_full_bucket_as_much_is_counted_as_one_listing_holds(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lambdas.watch.strays.MOST_COUNTED", 2)
+    for number in range(3):
+        world.s3.put_object(Bucket=FAILURES, Key=str(number), Body=b"{}")
+    assert world.look()["failed_batches"] == 2
+
+
+def test_what_can_not_be_counted_is_left_out_told_and_keeps_nothing_from_its_work(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.sqs.delete_queue(QueueUrl=world.errors_url)
+    world.s3.delete_bucket(Bucket=FAILURES)
+    with pytest.raises(
+        WatchFailed, match=r"ingest_errors: StraysUnknown: there is no queue .*; failed_batches"
+    ):
+        world.look()
+    (record,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+    assert "slots_active" in record
+    assert not {"ingest_errors", "failed_batches"} & set(record)
+
+
 def test_the_calls_of_a_look_grow_by_a_few_a_slot(world: World) -> None:
     calls: list[str] = []
     parts = handler._parts()
-    clients: list[Any] = [parts.table._client, parts.sqs, parts.sfn, parts.cloudwatch]
+    clients: list[Any] = [parts.table._client, parts.sqs, parts.sfn, parts.cloudwatch, parts.strays._s3]
     for client in clients:
         client.meta.events.register("before-call", lambda model, **_: calls.append(model.name))
     for number in range(100):

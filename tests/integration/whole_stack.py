@@ -78,6 +78,7 @@ class Stack:
             BillingMode="PAY_PER_REQUEST",
         )
         boto3.client("s3").create_bucket(Bucket=BUCKET)
+        boto3.client("s3").create_bucket(Bucket=environ["FAILURES_BUCKET"])
 
     def add_thing(self, name: str) -> None:
         """Add a tagged Thing to ThingWorx."""
@@ -218,6 +219,10 @@ def whole_stack(
             "THINGS_PER_SLOT": "2",
             "QUEUE_NAME_PREFIX": "demo-slot-",
             "CONNECTOR_STATE_MACHINE_ARN": _state_machine(),
+            "INGEST_ERRORS_QUEUE_URL": boto3.client("sqs").create_queue(QueueName="demo-ingest-errors")[
+                "QueueUrl"
+            ],
+            "FAILURES_BUCKET": "demo-failures",
             "REGISTRY_CACHE_SECONDS": "0",
             "LEASE_SECONDS": "5",
             "BEAT_SECONDS": "0.2",

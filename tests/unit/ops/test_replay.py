@@ -21,6 +21,7 @@ from tests.aws_mock import CONTROL_TABLE, HELD_TABLE, aws, create_control_table,
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+FAILURES = "demo-failures"
 MINUTE = 60_000
 MARCH = 1_772_323_200_000  # 2026-03-01T00:00:00Z
 
@@ -36,6 +37,9 @@ class World:
             QueueName="demo-slot-1.fifo",
             Attributes={"FifoQueue": "true", "ContentBasedDeduplication": "true"},
         )["QueueUrl"]
+        self.errors_url = self.sqs.create_queue(QueueName="demo-ingest-errors")["QueueUrl"]
+        self.s3 = boto3.client("s3")
+        self.s3.create_bucket(Bucket=FAILURES)
         control = ControlTable(CONTROL_TABLE, self.dynamodb, threads=1)
         control.create_slots(["1"], 8)
         control.set_queue_url("1", self.url)
@@ -86,7 +90,10 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     )
     monkeypatch.setattr(Stack, "functions", lambda_client)
     with aws():
-        yield World()
+        made = World()
+        settings["INGEST_ERRORS_QUEUE_URL"] = made.errors_url
+        settings["FAILURES_BUCKET"] = FAILURES
+        yield made
 
 
 def replay(*options: str) -> int:

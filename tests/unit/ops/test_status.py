@@ -14,7 +14,7 @@ import pytest
 from ops.__main__ import main
 from ops.stack import Stack
 from tests.aws_mock import CONTROL_TABLE
-from tests.unit.ops.test_replay import World, world
+from tests.unit.ops.test_replay import FAILURES, World, world
 
 __all__ = ["world"]  # a fixture
 
@@ -111,6 +111,29 @@ def test_held_readings_are_counted_by_state_and_reason_and_it_says_when_it_stopp
     assert held["items_read"] == 2
     assert main(["status", "--stack", "demo", "--most-held", "2"]) == 0
     assert "the first 2 items only" in capsys.readouterr().out
+
+
+def test_what_never_went_through_the_stream_is_counted_and_it_says_when_it_stopped_counting(
+    world: World,
+    aws_says: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for _ in range(3):
+        world.sqs.send_message(QueueUrl=world.errors_url, MessageBody="{}")
+    world.sqs.receive_message(QueueUrl=world.errors_url, VisibilityTimeout=600)
+    for number in range(2):
+        world.s3.put_object(Bucket=FAILURES, Key=str(number), Body=b"{}")
+    assert status(capsys)["beside_the_stream"] == {
+        "ingest_errors": 3,
+        "failed_batches": 2,
+        "failed_batches_complete": True,
+    }
+    monkeypatch.setattr("ops.status._MOST_BATCHES", 1)
+    assert main(["status", "--stack", "demo"]) == 0
+    shown = capsys.readouterr().out
+    assert "        3  messages that topic rules couldn't put into it\n" in shown
+    assert "        1 or more  batches that the router gave up\n" in shown
 
 
 def test_the_last_discovery_run_is_told(

@@ -38,6 +38,8 @@ REQUIRED = {
     "QUEUE_NAME_PREFIX": "demo-slot-",
     "DISCOVERY_STATE_MACHINE_ARN": "arn:aws:states:us-east-1:1:stateMachine:demo-discovery",
     "CONNECTOR_STATE_MACHINE_ARN": "arn:aws:states:us-east-1:1:stateMachine:demo-connector",
+    "INGEST_ERRORS_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/1/demo-ingest-errors",
+    "FAILURES_BUCKET": "demo-failures",
 }
 DOCUMENT = Path(__file__).parents[3] / "docs/reference/data-formats.md"
 
