@@ -44,6 +44,13 @@ variable "thingworx_client_certificate_secret_arn" {
   }
 }
 
+variable "tls_strict" {
+  description = "Refuse certificates of ThingWorx whose form breaks RFC 5280, as Python does by default. Many private authorities issue such ones (no key usage, no key identifiers): false forgives that and nothing else; the chain and the host name are verified all the same."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "thingworx_timeouts" {
   description = "Seconds to wait for a connection to ThingWorx and for its answer."
   type = object({
