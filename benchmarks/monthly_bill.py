@@ -64,8 +64,8 @@ LOG_KB = 1.3  # a line of metrics and the platform's own, for each invocation of
 #: SQS requests a second of one slot, by shards: one send a shard; the rest is what the pipeline's bar for
 #: 100 readings a second allows.
 SLOT_REQUESTS = {1: 6, 4: 12}
-METRICS = 20 + 3  # of the stack and of one slot
-ALARMS = 14
+METRICS_OF_A_STACK = 21  # slots add none: theirs are SQS's own, which cost nothing
+ALARMS = 31  # an alarm is billed for each metric that it looks at
 WATCH_SECONDS = 0.5  # a look of a minute
 WATCH_GB = 0.25
 #: Requests of a look to the control table: of the stack, and of each slot; writes are rare.
@@ -114,7 +114,6 @@ def bill(stack: Stack, devices: int = 1000, messages_a_minute: float = 1.0) -> d
     parcels_gb = messages * PARCEL_KB / 1e6
     requests = SECONDS * SLOT_REQUESTS.get(shards, 6 * shards) * slots
     handovers = slots * SECONDS / LIFETIME
-    metrics = METRICS + 3 * (slots - 1)
     looks = SECONDS / 60
     return {
         "Kinesis": _stream(stack, messages),
@@ -135,7 +134,7 @@ def bill(stack: Stack, devices: int = 1000, messages_a_minute: float = 1.0) -> d
         "DynamoDB": slots * SECONDS / 10 * (TABLE_WRITE + TABLE_READ) + HOURS * 200 * TABLE_READ,
         "Redis": stack.redis_nodes * HOURS * REDIS_NODE_HOUR,
         "way out of the VPC": _egress(stack, parcels_gb),
-        "metrics, alarms, dashboard": metrics * METRIC + ALARMS * ALARM + DASHBOARD,
+        "metrics, alarms, dashboard": METRICS_OF_A_STACK * METRIC + ALARMS * ALARM + DASHBOARD,
         "logs": ((invocations + looks) * LOG_KB / 1e6 + 0.5) * LOG_GB,
         # A data key serves a caller for five minutes: seven callers, two tables or a stream each.
         "key and its requests": KEY + 14 * SECONDS / 300 * KEY_REQUEST,

@@ -65,7 +65,7 @@ class Observer:
         return [item for item in items if not item["pk"].startswith("allowance#")]
 
     def counters(self, part: str) -> Counter[str]:
-        """Sums of the counters that a function has logged as metrics."""
+        """Sums of the counters that a function has logged."""
         sums: Counter[str] = Counter()
         pages = self._logs.get_paginator("filter_log_events").paginate(
             logGroupName=self._sandbox.outputs["log_group_names"][part], filterPattern='"_aws"'
@@ -98,12 +98,11 @@ class Observer:
 
 
 def _metrics(line: str) -> dict[str, int]:
-    """Counters of one log line in CloudWatch's embedded metric format; empty for any other line."""
+    """Counters of one line in CloudWatch's embedded metric format, fields too; empty for any other line."""
     try:
         record = json.loads(line)
     except ValueError:
         return {}
     if not isinstance(record, dict) or "_aws" not in record:
         return {}
-    names = [entry["Name"] for part in record["_aws"]["CloudWatchMetrics"] for entry in part["Metrics"]]
-    return {name: int(sum(record[name])) for name in names}
+    return {name: value for name, value in record.items() if isinstance(value, int) and ":" not in name}

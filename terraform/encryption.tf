@@ -26,7 +26,8 @@ resource "aws_kms_key" "this" {
   deletion_window_in_days = 30
   tags                    = local.tags
 
-  # Whoever may use it is said by IAM policies of this account: each role of this module by its own.
+  # Whoever may use it is said by IAM policies of this account: each role of this module by its own. CloudWatch
+  # has no role: without the second statement it could publish no alarm to an encrypted topic.
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
@@ -34,6 +35,15 @@ resource "aws_kms_key" "this" {
       Principal = { AWS = "arn:${local.partition}:iam::${local.account}:root" }
       Action    = "kms:*"
       Resource  = "*"
+      }, {
+      Effect    = "Allow"
+      Principal = { Service = "cloudwatch.amazonaws.com" }
+      Action    = ["kms:Decrypt", "kms:GenerateDataKey*"]
+      Resource  = "*"
+      Condition = {
+        ArnLike      = { "aws:SourceArn" = local.alarm_arns }
+        StringEquals = { "aws:SourceAccount" = local.account }
+      }
     }]
   })
 }

@@ -14,6 +14,7 @@ locals {
 
   thingworx_environment = merge(local.thingworx_secrets, {
     THINGWORX_URL                     = local.thingworx_url
+    THINGWORX_TLS_STRICT              = var.tls_strict
     THINGWORX_CONNECT_TIMEOUT_SECONDS = var.thingworx_timeouts.connect_seconds
     THINGWORX_READ_TIMEOUT_SECONDS    = var.thingworx_timeouts.read_seconds
   })

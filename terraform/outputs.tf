@@ -95,3 +95,18 @@ output "vpc_id" {
   description = "VPC that was made around Redis; null when none was."
   value       = one(aws_vpc.this[*].id)
 }
+
+output "alarm_topic_arn" {
+  description = "SNS topic that the stack's alarms go to; subscribe whatever is to hear of them."
+  value       = aws_sns_topic.alarms.arn
+}
+
+output "alarm_names" {
+  description = "CloudWatch alarms, by what they are about; docs/operations.md has a section for each."
+  value       = { for about, alarm in aws_cloudwatch_metric_alarm.this : about => alarm.alarm_name }
+}
+
+output "dashboard_url" {
+  description = "CloudWatch dashboard of the stack."
+  value       = "https://${local.region}.${local.console_host}/cloudwatch/home?region=${local.region}#dashboards/dashboard/${aws_cloudwatch_dashboard.this.dashboard_name}"
+}

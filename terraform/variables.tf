@@ -44,6 +44,13 @@ variable "thingworx_client_certificate_secret_arn" {
   }
 }
 
+variable "tls_strict" {
+  description = "Refuse certificates of ThingWorx whose form breaks RFC 5280, as Python does by default. Many private authorities issue such ones (no key usage, no key identifiers): false forgives that and nothing else; the chain and the host name are verified all the same."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "thingworx_timeouts" {
   description = "Seconds to wait for a connection to ThingWorx and for its answer."
   type = object({
@@ -771,6 +778,60 @@ variable "delivery_concurrency" {
   validation {
     condition     = var.delivery_concurrency >= 1 && var.delivery_concurrency <= 100 && floor(var.delivery_concurrency) == var.delivery_concurrency
     error_message = "Give 1 to 100 writes in flight."
+  }
+}
+
+# Alarms
+
+variable "alarm_emails" {
+  description = "Addresses that alarms are mailed to. AWS asks each of them once to confirm; until then it gets nothing."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for address in var.alarm_emails : can(regex("^[^\\s@]+@[^\\s@]+\\.[^\\s@]+$", address))])
+    error_message = "Write each of alarm_emails as a mail address, for example operations@example.com."
+  }
+}
+
+variable "alarm_topic_arns" {
+  description = "SNS topics of your own, in the stack's region, that alarms go to as well; one that is encrypted needs a key that lets cloudwatch.amazonaws.com use it."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.alarm_topic_arns : can(regex("^arn:[^:]+:sns:[^:]+:[0-9]{12}:[A-Za-z0-9_-]+$", arn))])
+    error_message = "Give each of alarm_topic_arns as the ARN of a topic (arn:aws:sns:REGION:ACCOUNT:NAME), not its name and not a subscription's ARN."
+  }
+  validation {
+    condition     = length(var.alarm_topic_arns) <= 4
+    error_message = "An alarm has five actions at most, one of which is the stack's own topic: name up to four topics."
+  }
+}
+
+variable "alarm_thresholds" {
+  description = "From where on alarms are given: seconds that readings wait in the stream, seconds that messages wait in a slot's queue, and readings held in an hour."
+  type = object({
+    router_late_seconds = optional(number, 600)
+    message_age_seconds = optional(number, 3600)
+    held_per_hour       = optional(number, 1000)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = var.alarm_thresholds.router_late_seconds >= 10 && var.alarm_thresholds.router_late_seconds <= var.kinesis_retention_hours * 1800
+    error_message = "Set alarm_thresholds.router_late_seconds to 10 seconds or more, and to no more than half of kinesis_retention_hours: later, there is little time left."
+  }
+  validation {
+    condition     = var.alarm_thresholds.message_age_seconds >= 60 && var.alarm_thresholds.message_age_seconds <= 604800
+    error_message = "Set alarm_thresholds.message_age_seconds to 60 to 604800 seconds (a week): SQS deletes messages after two."
+  }
+  validation {
+    condition     = var.alarm_thresholds.held_per_hour >= 0
+    error_message = "Set alarm_thresholds.held_per_hour to 0 or more readings an hour."
   }
 }
 

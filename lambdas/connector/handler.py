@@ -239,6 +239,7 @@ def _transport(settings: ConnectorSettings, clients: _Clients, counters: Counter
             connections=concurrency,
             ca_file=ca_file,
             client_certificate=client_certificate,
+            tls_strict=settings.thingworx_tls_strict == "true",
         )
         return RestTransport(client, concurrency=concurrency)
     from lambdas.thingworx.alwayson.timeouts import timeouts_from  # noqa: PLC0415 - see above
@@ -253,6 +254,7 @@ def _transport(settings: ConnectorSettings, clients: _Clients, counters: Counter
         counters=counters,
         ca_file=ca_file,
         client_certificate=client_certificate,
+        tls_strict=settings.thingworx_tls_strict == "true",
     )
 
 

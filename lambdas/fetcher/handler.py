@@ -63,6 +63,7 @@ def _parts() -> _Parts:
         connections=settings.fetch_concurrency,
         ca_file=ca_file,
         client_certificate=client_certificate,
+        tls_strict=settings.thingworx_tls_strict == "true",
     )
     lock = RunLock(settings.control_table, boto3.client("dynamodb"))
     return _Parts(settings, lock, boto3.client("s3"), platform)

@@ -97,7 +97,9 @@ def _route(records: list[dict[str, Any]], context: LambdaContext) -> Outcome:
     try:
         stack, router, asks = service()
     except RegistryUnavailable as error:
-        return Outcome(0, {}, str(error))
+        counters = {"registry_unavailable": 1}
+        count(os.environ["STACK"], "router", counters)
+        return Outcome(0, counters, str(error))
     reserve = min(_ASK_MILLISECONDS, context.get_remaining_time_in_millis() / 2)
     outcome = router.route(records, lambda: context.get_remaining_time_in_millis() / 1000)
     count(stack, "router", outcome.counters)

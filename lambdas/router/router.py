@@ -67,7 +67,8 @@ class Outcome(NamedTuple):
             `dropped_held_full`. Lifecycle events: `presence_in` = `presence_routed` +
             `presence_unknown` + `presence_ignored` + `presence_rejected`. Apart from these:
             `times_clamped`, `times_unreadable` (readings), `values_refused`, `values_null`,
-            `values_unmapped` (values), `parcels` (messages sent, of any record).
+            `values_unmapped` (values), `parcels` (messages sent, of any record), `registry_unavailable`
+            (batches that couldn't be looked up, of which nothing else is counted).
         cause: why a record is unsettled; empty when none is.
         unknown: names that the registry doesn't know.
         registry_lost: the registry has to be rebuilt: it is incomplete, or names a queue that is gone.
@@ -124,7 +125,8 @@ class Router:
             speaking = {name for client, about in known.items() for name in (client, *about.things)}
             destinations = self._routes.find(names | speaking) if names or speaking else {}
         except RegistryUnavailable as error:
-            return Outcome(0, {}, str(error), registry_lost=isinstance(error, RegistryLost))
+            counters = {"registry_unavailable": 1}
+            return Outcome(0, counters, str(error), registry_lost=isinstance(error, RegistryLost))
         batch.convert(destinations, hold_unregistered=self._hold_unregistered)
         states = batch.route_presence(known, destinations)
         self._note(batch, states)

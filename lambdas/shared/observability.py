@@ -1,20 +1,60 @@
 """Logs and counters: JSON lines through Powertools, one metric record an invocation or a batch.
 
-Counters use the CloudWatch embedded metric format with two dimensions only, `stack` and `stage`:
-one reading never makes a log line, and a Thing is never a dimension.
+Counters use the CloudWatch embedded metric format with two dimensions only, `stack` and `stage`: one
+reading never makes a log line, and a Thing is never a dimension. CloudWatch bills each metric by itself,
+so only those that an alarm or the dashboard needs are metrics (`METRICS`). All others are fields of the
+same record, which Logs Insights finds and sums.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import sys
+import time
 
 from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-__all__ = ["NAMESPACE", "count", "gauge", "logger"]
+__all__ = ["METRICS", "NAMESPACE", "count", "gauge", "logger"]
 
 NAMESPACE = "ThingWorxConnector"
+#: What CloudWatch keeps as metrics, by stage; `watch` has no dimension but the stack.
+METRICS: dict[str, frozenset[str]] = {
+    "router": frozenset(
+        {
+            "readings_in",
+            "routed",
+            "held_unrouted",
+            "held_rejected",
+            "dropped_unregistered",
+            "dropped_held_full",
+            "registry_unavailable",
+        }
+    ),
+    "connector": frozenset(
+        {
+            "taken",
+            "delivered",
+            "late",
+            "held_parked",
+            "held_rejected",
+            "dropped_held_full",
+            "replayed_dropped_held_full",
+            "handovers",
+        }
+    ),
+    "assigner": frozenset({"removals_withheld"}),
+    "watch": frozenset(
+        {
+            "slots_active",
+            "slots_unserved",
+            "oldest_message_seconds",
+            "things_with_backlog",
+            "failed_batches",
+        }
+    ),
+}
 
 _SERVICE = "thingworx-connector"
 _LEVEL = os.environ.get("LOG_LEVEL", "ERROR")
@@ -28,26 +68,16 @@ logging.getLogger(_SERVICE).setLevel(_LEVEL)
 def count(stack: str, stage: str, counters: dict[str, int]) -> None:
     """Emit `counters` (name -> how many) as one metric record; zeros are left out.
 
-    A name with a colon, `{counter}:{detail}`, says what part of a counter has a detail: it is no metric, but
-    a field of the record, to be found by Logs Insights.
+    A name with a colon, `{counter}:{detail}`, says what part of a counter has a detail.
 
     Args:
         stack: the stack's name prefix.
         stage: `router`, `connector`, `fetcher`, `assigner` or `scaler`.
-        counters: CloudWatch metric names to counts, at most 100.
+        counters: names to counts.
     """
     counted = {name: value for name, value in counters.items() if value}
-    if not counted:
-        return
-    metrics = EphemeralMetrics(namespace=NAMESPACE)
-    metrics.add_dimension(name="stack", value=stack)
-    metrics.add_dimension(name="stage", value=stage)
-    for name, value in counted.items():
-        if ":" in name:
-            metrics.add_metadata(key=name, value=value)
-        else:
-            metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
-    metrics.flush_metrics()
+    if counted:
+        _emit({"stack": stack, "stage": stage}, METRICS.get(stage, frozenset()), counted)
 
 
 def gauge(stack: str, values: dict[str, int]) -> None:
@@ -55,11 +85,24 @@ def gauge(stack: str, values: dict[str, int]) -> None:
 
     Args:
         stack: the stack's name prefix.
-        values: CloudWatch metric names to values; names that end in `_seconds` are seconds.
+        values: names to values; names that end in `_seconds` are seconds.
     """
-    metrics = EphemeralMetrics(namespace=NAMESPACE)
-    metrics.add_dimension(name="stack", value=stack)
-    for name, value in values.items():
-        unit = MetricUnit.Seconds if name.endswith("_seconds") else MetricUnit.Count
-        metrics.add_metric(name=name, unit=unit, value=value)
-    metrics.flush_metrics()
+    _emit({"stack": stack}, METRICS["watch"], values)
+
+
+def _emit(dimensions: dict[str, str], metrics: frozenset[str], values: dict[str, int]) -> None:
+    directive = {
+        "Namespace": NAMESPACE,
+        "Dimensions": [list(dimensions)],
+        "Metrics": [{"Name": name, "Unit": _unit(name)} for name in values if name in metrics],
+    }
+    # A record without metrics is in the format all the same: the fields are what it is for.
+    directives = [directive] if directive["Metrics"] else []
+    about = {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": directives}
+    # One write, so that records of several threads don't mix.
+    sys.stdout.write(json.dumps({"_aws": about, **dimensions, **values}, separators=(",", ":")) + "\n")
+    sys.stdout.flush()
+
+
+def _unit(name: str) -> str:
+    return "Seconds" if name.endswith("_seconds") else "Count"

@@ -152,6 +152,7 @@ class _ThingworxSettings(_Settings):
     thingworx_client_certificate_secret_arn: str | None = _setting(
         "the ARN of the secret with the client certificate and its key", _arn, None
     )
+    thingworx_tls_strict: str = _setting("true or false", _one_of("true", "false"), "true")
     thingworx_connect_timeout_seconds: float = _setting("seconds above 0", _seconds, 5.0)
     thingworx_read_timeout_seconds: float = _setting("seconds above 0", _seconds, 30.0)
 

@@ -260,6 +260,7 @@ def alwayson_transport(
     counters: Counter[str] | None = None,
     ca_file: str | None = None,
     client_certificate: str | None = None,
+    tls_strict: bool = True,
 ) -> AlwaysOnTransport:
     """The transport to one platform; it connects when it is opened.
 
@@ -273,13 +274,14 @@ def alwayson_transport(
         counters: counts what happened in the session, by name (`alwayson_...`).
         ca_file: authorities to trust instead of the public ones.
         client_certificate: PEM file with certificate and key.
+        tls_strict: False forgives certificates whose form breaks RFC 5280.
     """
     waits = timeouts or Timeouts()
 
     def link(answer: Callable[[Asked], Awaitable[Reply]]) -> Link:
         return Link(
             Session(waits, time.monotonic, edge=edge, counters=counters),
-            Dialer(url, waits, ca_file=ca_file, client_certificate=client_certificate),
+            Dialer(url, waits, ca_file=ca_file, client_certificate=client_certificate, tls_strict=tls_strict),
             partial(read_app_key, secret),
             timeouts=waits,
             handler=answer,

@@ -11,9 +11,11 @@ from __future__ import annotations
 import os
 import re
 import ssl
+import threading
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlsplit
 
+import certifi
 import orjson
 import requests
 import urllib3
@@ -22,6 +24,7 @@ from requests.adapters import HTTPAdapter
 
 from lambdas.shared.errors import ThingworxCallFailed, ThingworxRefused, ThingworxUnavailable
 from lambdas.thingworx.infotable import InfoTable
+from lambdas.thingworx.tls import tls_context, unverifiable
 
 if TYPE_CHECKING:
     from urllib3.connectionpool import ConnectionPool, HTTPConnectionPool
@@ -44,6 +47,27 @@ _HEADERS = {
 }
 
 
+class _Adapter(HTTPAdapter):
+    """The pools of requests, with a TLS context made elsewhere.
+
+    Args:
+        context: of every connection, through a proxy too.
+        connections: how many are kept.
+    """
+
+    def __init__(self, context: ssl.SSLContext, connections: int) -> None:
+        self._context = context
+        super().__init__(pool_connections=1, pool_maxsize=connections)
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        """As the base class's."""
+        super().init_poolmanager(*arguments, **options, ssl_context=self._context)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        """As the base class's."""
+        return super().proxy_manager_for(proxy, **options, ssl_context=self._context)
+
+
 class RestClient:
     """Calls services of one platform over kept-alive connections; usable from many threads.
 
@@ -54,6 +78,7 @@ class RestClient:
         connections: how many calls may be under way at once.
         ca_file: authorities to trust instead of SSL_CERT_FILE's, instead of the public ones.
         client_certificate: PEM file with certificate and key, where the platform asks for one.
+        tls_strict: False forgives certificates whose form breaks RFC 5280.
     """
 
     def __init__(
@@ -65,6 +90,7 @@ class RestClient:
         connections: int = 16,
         ca_file: str | None = None,
         client_certificate: str | None = None,
+        tls_strict: bool = True,
     ) -> None:
         self._url = url
         self._app_key = app_key
@@ -77,8 +103,11 @@ class RestClient:
         self._session.verify = os.environ.get("SSL_CERT_FILE") or True
         # With each call: the variables that requests does read would overrule the session's own.
         self._ca_file = ca_file
-        self._session.cert = client_certificate
-        self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections)
+        self._client_certificate = client_certificate
+        self._strict = tls_strict
+        self._connections_at_once = connections
+        self._making = threading.Lock()
+        self._adapter: _Adapter | None = None
         self._pool: ConnectionPool | None = None
         self._path = urlsplit(url).path
 
@@ -107,7 +136,8 @@ class RestClient:
 
     def close(self) -> None:
         """Close the kept-alive connections."""
-        self._adapter.close()
+        if self._adapter is not None:
+            self._adapter.close()
 
     def _key(self, *, again: bool = False) -> str:
         try:
@@ -140,10 +170,7 @@ class RestClient:
         except (urllib3.exceptions.HTTPError, requests.exceptions.RequestException) as error:
             cause = _innermost(error)
             if isinstance(cause, ssl.SSLCertVerificationError):
-                raise ThingworxRefused(
-                    f"{self._url} shows a certificate that can't be verified ({cause}); "
-                    "check the host name and the certificate authority"
-                ) from error
+                raise ThingworxRefused(unverifiable(self._url, cause)) from error
             raise ThingworxUnavailable(
                 f"no answer from {self._url}: {type(cause).__name__}: {cause}"
             ) from error
@@ -151,18 +178,20 @@ class RestClient:
             raise ThingworxRefused(f"{self._url} can't be called: {error}") from error
 
     def _connections(self) -> HTTPConnectionPool:
-        """The pool that requests would use: with its rules for authorities, certificate and proxy."""
-        if self._pool is None:
-            asked = requests.Request("POST", self._url).prepare()
-            rules = self._session.merge_environment_settings(self._url, {}, None, self._ca_file, None)
-            pool = self._adapter.get_connection_with_tls_context(
-                asked, rules["verify"], rules["proxies"], rules["cert"]
-            )
-            self._adapter.cert_verify(  # type: ignore[no-untyped-call] # refuses a bundle that is not there
-                pool, self._url, rules["verify"], rules["cert"]
-            )
-            self._pool = pool
+        """The pool that requests would use: with its rules for authorities and proxy, and our TLS."""
+        with self._making:
+            if self._pool is None:
+                self._pool = self._make_pool()
         return cast("HTTPConnectionPool", self._pool)
+
+    def _make_pool(self) -> ConnectionPool:
+        asked = requests.Request("POST", self._url).prepare()
+        rules = self._session.merge_environment_settings(self._url, {}, None, self._ca_file, None)
+        verify = rules["verify"]
+        authorities = verify if isinstance(verify, str) else certifi.where()
+        context = tls_context(authorities, self._client_certificate, strict=self._strict)
+        self._adapter = _Adapter(context, self._connections_at_once)
+        return self._adapter.get_connection_with_tls_context(asked, verify=True, proxies=rules["proxies"])
 
     def _table(self, path: str, answer: urllib3.BaseHTTPResponse, key: str) -> InfoTable | None:
         status = answer.status

@@ -144,6 +144,19 @@ run "an_authority_and_a_client_certificate_of_ones_own" {
   }
 }
 
+run "certificates_of_any_form" {
+  command = plan
+
+  variables {
+    tls_strict = false
+  }
+
+  assert {
+    condition     = toset([for part, function in aws_lambda_function.this : part if try(function.environment[0].variables.THINGWORX_TLS_STRICT, "") == "false"]) == toset(["connector", "fetcher"])
+    error_message = "All that talks to ThingWorx is told, and nothing else."
+  }
+}
+
 run "the_watch_function_is_called_every_minute_and_waits_as_told" {
   command = plan
 

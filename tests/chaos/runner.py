@@ -172,13 +172,7 @@ def _counters(log: Path) -> Iterator[tuple[str, dict[str, int]]]:
         if not line.startswith("{") or '"_aws"' not in line:
             continue
         record = json.loads(line)
-        names = [
-            metric["Name"]
-            for directive in record["_aws"]["CloudWatchMetrics"]
-            for metric in directive["Metrics"]
-        ]
-        yield record.get("stage", ""), {name: int(_number(record[name])) for name in names}
-
-
-def _number(value: object) -> float:
-    return float(sum(value)) if isinstance(value, list) else float(str(value))
+        counters = {
+            name: value for name, value in record.items() if isinstance(value, int) and ":" not in name
+        }
+        yield record.get("stage", ""), counters

@@ -145,6 +145,30 @@ def test_a_thing_added_a_moment_before_is_discovered_and_its_next_message_arrive
     assert {rows[name]["quality"] for name in ("temp", "waterLevel", "state")} == {"GOOD"}
 
 
+def test_an_alarm_reaches_who_subscribed_to_the_topic_with_what_to_do(sandbox: RunningSandbox) -> None:
+    sns, sqs = sandbox.client("sns"), sandbox.client("sqs")
+    (topic,) = [
+        it["TopicArn"] for it in sns.list_topics()["Topics"] if it["TopicArn"].endswith(":sandbox-alarms")
+    ]
+    queue = sqs.create_queue(QueueName="pager")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    allowed = {
+        "Effect": "Allow",
+        "Principal": {"Service": "sns.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": policy})
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    alarm = {"AlarmName": "sandbox-messages-near-loss", "StateReason": "tried"}
+    sandbox.client("cloudwatch").set_alarm_state(**alarm, StateValue="ALARM")
+    (message,) = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5)["Messages"]
+    told = json.loads(json.loads(message["Body"])["Message"])
+    assert (told["AlarmName"], told["NewStateValue"]) == (alarm["AlarmName"], "ALARM")
+    assert "docs/operations.md#readings-wait-in-the-queues" in told["AlarmDescription"]
+
+
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [

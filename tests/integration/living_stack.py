@@ -73,9 +73,9 @@ class Counted:
         if text.startswith("{") and '"_aws"' in text:
             found = json.loads(text)
             stage = found.get("stage", "watch")
-            for metric in found["_aws"]["CloudWatchMetrics"][0]["Metrics"]:
-                values = found[metric["Name"]]
-                self.sums[stage][metric["Name"]] += int(sum(values))
+            for name, value in found.items():
+                if isinstance(value, int) and ":" not in name:
+                    self.sums[stage][name] += value
         return len(text)
 
     def flush(self) -> None:

@@ -56,7 +56,7 @@ def test_a_thing_the_platform_refuses_is_counted_and_tried_again_after_discovery
     run.end("run-2")
     until(lambda: set(edges) == set(THINGS[:5]))
     end(world, running, "t")
-    assert '"alwayson_parked":[1.0]' in capsys.readouterr().out
+    assert '"alwayson_parked":1' in capsys.readouterr().out
 
 
 def test_a_reading_binds_a_thing_that_is_not_assigned(world: World) -> None:

@@ -111,7 +111,7 @@ def test_where_the_last_bind_wins_things_stay_connected_from_connector_to_connec
     assert hand_over_under_load(world) == Counter({(thing, True): 1 for thing in THINGS})
     out = capsys.readouterr().out
     assert '"handover_transitions"' not in out
-    assert out.count('"handovers":[1.0]') == 2
+    assert out.count('"handovers":1') == 2
 
 
 @pytest.mark.parametrize("policy", ["all-or-nothing", "per-name"])
@@ -122,7 +122,7 @@ def test_where_the_first_bind_wins_each_thing_goes_off_and_on_once_a_hand_over(
     assert hand_over_under_load(world) == Counter(
         {(thing, True): 3 for thing in THINGS} | {(thing, False): 2 for thing in THINGS}
     )
-    assert f'"handover_transitions":[{2.0 * len(THINGS)}]' in capsys.readouterr().out
+    assert f'"handover_transitions":{2 * len(THINGS)}' in capsys.readouterr().out
 
 
 def test_things_bound_by_identifier_and_refused_ones_change_hands_too(world: World) -> None:

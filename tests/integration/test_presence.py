@@ -295,4 +295,4 @@ def test_rest_shows_nothing_and_settles_presence_all_the_same(
     until(lambda: settled(world))
     end(world, running, "t")
     assert shown(world) == set()
-    assert '"presence_ignored":[1.0]' in capsys.readouterr().out
+    assert '"presence_ignored":1' in capsys.readouterr().out

@@ -597,7 +597,7 @@ def test_the_figures_are_of_the_whole_stack(world: World, capsys: pytest.Capture
     assert names == ["demo-slot-2.fifo", "demo-slot-3.fifo"], "each queue asked for is billed"
     (record,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
     assert record["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["stack"]]
-    assert {name: record[name] for name in figures} == {name: [value] for name, value in figures.items()}
+    assert {name: record[name] for name in figures} == figures
 
 
 def test_a_silent_cloudwatch_costs_one_figure(world: World) -> None:

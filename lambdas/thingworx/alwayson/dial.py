@@ -16,6 +16,7 @@ from websockets.exceptions import InvalidHandshake, InvalidProxy, InvalidProxySt
 from lambdas.shared.errors import ThingworxError, ThingworxRefused, ThingworxUnavailable
 from lambdas.thingworx.alwayson.multipart import CHUNK_SIZE, MAX_MESSAGE_SIZE
 from lambdas.thingworx.breaker import KeyRefused
+from lambdas.thingworx.tls import tls_context, unverifiable
 
 if TYPE_CHECKING:
     from lambdas.thingworx.alwayson.timeouts import Timeouts
@@ -47,6 +48,7 @@ class Dialer:
         timeouts: how long to wait for what.
         ca_file: authorities to trust, instead of SSL_CERT_FILE's, instead of the public ones.
         client_certificate: PEM file with certificate and key, where the platform asks for one.
+        tls_strict: False forgives certificates whose form breaks RFC 5280.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Dialer:
         *,
         ca_file: str | None = None,
         client_certificate: str | None = None,
+        tls_strict: bool = True,
     ) -> None:
         self._shown = url
         parts = urlsplit(url)
@@ -65,6 +68,7 @@ class Dialer:
         self._timeouts = timeouts
         self._ca_file = ca_file
         self._client_certificate = client_certificate
+        self._strict = tls_strict
         self._tls: ssl.SSLContext | None = None
 
     async def __call__(self, app_key: str) -> ClientConnection:
@@ -98,10 +102,7 @@ class Dialer:
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
             authorities = self._ca_file or os.environ.get("SSL_CERT_FILE") or certifi.where()
-            context = ssl.create_default_context(cafile=authorities)
-            if self._client_certificate:
-                context.load_cert_chain(self._client_certificate)
-            self._tls = context
+            self._tls = tls_context(authorities, self._client_certificate, strict=self._strict)
         return self._tls
 
     def _meaning(self, error: Exception) -> ThingworxError:
@@ -116,10 +117,7 @@ class Dialer:
             case InvalidProxy():
                 return ThingworxRefused("https_proxy is no proxy's URL")
             case ssl.SSLCertVerificationError():
-                return ThingworxRefused(
-                    f"{self._shown} shows a certificate that can't be verified ({error.verify_message}); "
-                    "check the host name and the certificate authority"
-                )
+                return ThingworxRefused(unverifiable(self._shown, error))
             case FileNotFoundError() | PermissionError():
                 return ThingworxRefused(f"certificates can't be read: {error}")
             case _:

@@ -242,7 +242,7 @@ def test_telemetry_goes_on_when_nothing_can_be_noted_and_it_is_noted_later(stack
 def test_presence_waits_while_what_is_remembered_cannot_be_read(stack: Stack) -> None:
     stack.clients.down = True
     outcome = stack.route(telemetry({"count": 1}, "pump-1", 0), lifecycle("pump-1", number=1))
-    assert (outcome.unsettled, outcome.counters) == (0, {})
+    assert (outcome.unsettled, outcome.counters) == (0, {"registry_unavailable": 1})
     assert stack.sqs.messages == []
 
 

@@ -74,7 +74,8 @@ class Stack:
 
 def assert_conserved(outcome: Outcome) -> None:
     counters = outcome.counters
-    if not counters:
+    if "registry_unavailable" in counters:
+        assert counters == {"registry_unavailable": 1}
         return
     ways = ("routed", "held_unrouted", "held_rejected", "dropped_unregistered", "dropped_held_full")
     assert counters["readings_in"] == sum(counters[way] for way in ways)
@@ -200,7 +201,7 @@ def test_a_fault_of_the_code_in_one_envelope_is_that_records(
 def test_an_unavailable_registry_reports_the_first_record_and_touches_nothing(stack: Stack) -> None:
     stack.registry.down = True
     outcome = stack.route(record(b"junk", 0), telemetry({"count": 1}, "pump-1", 1))
-    assert (outcome.unsettled, outcome.counters) == (0, {})
+    assert (outcome.unsettled, outcome.counters) == (0, {"registry_unavailable": 1})
     assert "ConnectionError" in outcome.cause
     assert stack.held.items == {}
     assert stack.sqs.messages == []

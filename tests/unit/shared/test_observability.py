@@ -6,9 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
-from lambdas.shared.observability import NAMESPACE, count, gauge
+from lambdas.shared.observability import METRICS, NAMESPACE, count, gauge
 
 if TYPE_CHECKING:
     import pytest
@@ -23,8 +24,9 @@ def test_counts_become_one_record_without_the_zeros(capsys: pytest.CaptureFixtur
     assert [sorted(dimensions) for dimensions in metrics["Dimensions"]] == [["stack", "stage"]]
     assert (record["stack"], record["stage"]) == ("demo", "connector")
     assert {entry["Name"]: entry["Unit"] for entry in metrics["Metrics"]} == {"delivered": "Count", "taken": "Count"}  # fmt: skip  # noqa: E501 - one assertion
-    assert record["delivered"] == [3.0]
+    assert record["delivered"] == 3
     assert "duplicate" not in record
+    assert abs(record["_aws"]["Timestamp"] - time.time() * 1000) < 60_000
 
 
 def test_details_of_a_counter_are_fields_of_its_record_and_no_metrics(
@@ -36,6 +38,22 @@ def test_details_of_a_counter_are_fields_of_its_record_and_no_metrics(
     (metrics,) = record["_aws"]["CloudWatchMetrics"]
     assert [entry["Name"] for entry in metrics["Metrics"]] == ["dropped_held_full"]
     assert record["dropped_held_full:not_bound"] == 3
+
+
+def test_what_no_alarm_and_no_graph_needs_is_a_field_and_no_metric(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    count("demo", "connector", {"delivered": 3, "echoes": 2})
+    count("demo", "scaler", {"queues_created": 1})
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    (metrics,) = first["_aws"]["CloudWatchMetrics"]
+    assert [entry["Name"] for entry in metrics["Metrics"]] == ["delivered"]
+    assert first["echoes"] == 2
+    assert (second["queues_created"], second["_aws"]["CloudWatchMetrics"]) == (1, [])
+
+
+def test_the_stack_has_no_more_metrics_than_are_budgeted() -> None:
+    assert sum(map(len, METRICS.values())) <= 20, "each costs 0.30 USD a month, and slots add none"
 
 
 def test_nothing_counted_is_no_record(capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,4 +93,4 @@ def test_a_state_is_emitted_with_its_zeros_and_of_the_stack_alone(capsys: pytest
         "slots_unserved": "Count",
         "oldest_message_seconds": "Seconds",
     }
-    assert record["slots_unserved"] == [0.0]
+    assert record["slots_unserved"] == 0
