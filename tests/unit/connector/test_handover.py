@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -137,7 +138,9 @@ class Names:
 
 
 class Failing:
-    """A client of which calls fail from a moment on."""
+    """A client of which calls fail from a moment on; one call at a time, as the table's are atomic."""
+
+    _alone = threading.Lock()
 
     def __init__(self, client: DynamoDBClient) -> None:
         self._client = client
@@ -151,7 +154,8 @@ class Failing:
             self.calls += 1
             if self.fails(self.calls):
                 raise EndpointConnectionError(endpoint_url="https://dynamodb")
-            return call(**arguments)
+            with self._alone:
+                return call(**arguments)
 
         return made
 
@@ -288,6 +292,21 @@ def test_without_a_sign_of_the_successor_the_incumbent_serves_on(pair: Pair) -> 
         assert not pair.platform.away
         slot = pair.leases[0].view()
         assert (slot.leaving, slot.successor, slot.offer) == (True, None, None), "another one may ask"
+
+    run(scenario())
+
+
+@policies("last")
+def test_a_thing_that_was_bound_during_an_offer_is_bound_once_more_when_that_is_taken_back(
+    pair: Pair,
+) -> None:
+    async def scenario() -> None:
+        offering = asyncio.ensure_future(pair.offer())
+        await until(lambda: pair.leases[1].view().offer is not None)
+        pair.old.bind(["late"])
+        pair.new.bind(["late"])  # it wins: the incumbent hears nothing of that
+        assert await offering is Outcome.BACK
+        assert pair.platform.owners["late"] is pair.old
 
     run(scenario())
 
