@@ -44,6 +44,10 @@ class Outlet:
         self._quiet = asyncio.Event()
         self._quiet.set()
 
+    async def ready(self, thing: str) -> None:
+        """See `Pushes.ready`."""
+        await self._transport.ready(thing)
+
     async def push(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
         """See `Transport.push`.
 

@@ -48,6 +48,9 @@ class RestTransport:
     async def open(self) -> None:
         """Nothing to open: the first call connects."""
 
+    async def ready(self, thing: str) -> None:
+        """See `Pushes.ready`: nothing is bound."""
+
     async def push(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
         """See `Transport.push`. A refused row fails the call: REST has no subscriptions to check against."""
         loop = asyncio.get_running_loop()

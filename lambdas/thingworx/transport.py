@@ -41,6 +41,13 @@ class PushResult(NamedTuple):
 class Pushes(Protocol):
     """Delivers values of Things."""
 
+    async def ready(self, thing: str) -> None:
+        """Wait until a Thing can be pushed; where Things are bound, it is bound first.
+
+        Raises:
+            ThingworxError: as for `push`.
+        """
+
     async def push(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
         """Write the rows of one Thing; returns when the platform has answered for all of them.
 

@@ -56,6 +56,7 @@ class FakeTransport:
 
     Attributes:
         result: what is answered to each push that is accepted, by its rows.
+        bound_after: Thing -> seconds until it is ready.
     """
 
     limits = "none, it is not real"
@@ -70,9 +71,13 @@ class FakeTransport:
         self.most_under_way: Counter[str] = Counter()
         self.opened = self.closed = False
         self.result: Callable[[Sequence[ValueRow]], PushResult] = lambda _: PushResult()
+        self.bound_after: dict[str, float] = {}
 
     async def open(self) -> None:
         self.opened = True
+
+    async def ready(self, thing: str) -> None:
+        await asyncio.sleep(self.bound_after.get(thing, 0))
 
     async def push(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
         self.tried.append((thing, list(rows)))
