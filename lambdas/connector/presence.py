@@ -307,7 +307,7 @@ class Presence:
         # Nothing was told of a Thing that was never there.
         if not self._tells or thing.telling or bool(record.told) is record.bound:
             return
-        thing.telling = True
+        thing.telling = thing.touched = True  # telling binds, also to say that a Thing is away
         thing.holds += 1
         if record.bound:
             at = record.time if record.connected else record.spoke
