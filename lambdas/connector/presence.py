@@ -208,6 +208,11 @@ class Presence:
             now,
         )
 
+    def again(self, now: int) -> None:
+        """What was given up is due again."""
+        for thing in self._things.values():
+            self._settle(thing, now)
+
     def tick(self, now: int) -> None:
         """Do what is due."""
         for name in self._deadlines.passed(now):
