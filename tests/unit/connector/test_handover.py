@@ -355,6 +355,31 @@ def test_a_successor_without_a_connection_leaves_the_slot_where_it_is_served(pai
     run(scenario())
 
 
+@policies("last")
+def test_a_successor_that_learns_too_late_what_to_bind_takes_no_thing_from_the_incumbent(pair: Pair) -> None:
+    learned = asyncio.Event()
+    load = pair.names.load
+
+    async def slow() -> None:
+        await learned.wait()
+        await load()
+
+    pair.names.load = slow  # type: ignore[method-assign] # what it asked before the offer had failed
+
+    async def scenario() -> None:
+        offering = asyncio.ensure_future(pair.offer())
+        await until(lambda: pair.leases[1].view().offer is not None)
+        taking = asyncio.ensure_future(pair.successor.take())
+        assert await offering is Outcome.BACK
+        learned.set()
+        assert not await taking
+        assert set(pair.platform.owners) == set(THINGS)
+        assert pair.owners() == {pair.old}
+        assert not pair.platform.away
+
+    run(scenario())
+
+
 def test_a_successor_that_was_too_slow_gives_back_what_it_had_bound(pair: Pair) -> None:
     slow = asyncio.Event()
     bound = pair.new.bound
