@@ -208,7 +208,7 @@ class Delivery:
         """The readings with the times that they are pushed with."""
         timed = []
         for entry in batch:
-            rows, shifted, late = self._times.arrange(thing, entry.rows)
+            rows, shifted, late = self._times.arrange(thing, entry.reading.id, entry.rows)
             if shifted:
                 self._counters["times_shifted"] += shifted
             timed.append(entry._replace(rows=rows, late=late))
@@ -259,6 +259,7 @@ class Delivery:
             self._count("delivered", taken - len(readings) - late[replayed], replayed=replayed)
         for entry in batch:
             self._recent.add(entry.reading.id)
+            self._times.settled(entry.reading.id)
         self._counters["values_suppressed"] += result.suppressed
         rows_given = sum(len(entry.rows) for entry in batch)
         self._counters["values_delivered"] += rows_given - result.suppressed - len(result.refused)

@@ -72,7 +72,7 @@ def test_what_was_taken_together_is_pushed_together_with_a_time_of_its_own() -> 
     rows = [ValueRow("speed", "NUMBER", 7.0, NOW), ValueRow("mode", "STRING", "on", NOW)]
     assert pushes.rows == [("pump", rows)]
     assert counters == Counter(echoes=2)
-    assert times.arrange("pump", [ValueRow("speed", "NUMBER", 1.0, NOW - 1)]).late
+    assert times.arrange("pump", "0:1:0", [ValueRow("speed", "NUMBER", 1.0, NOW - 1)]).late
 
 
 def test_a_platform_that_is_away_is_tried_again_with_the_same_time() -> None:
@@ -89,7 +89,7 @@ def test_a_thing_that_takes_nothing_and_an_end_are_counted(failure: Exception) -
     counters, times = echo(pushes, SPEED, MODE)
     assert len(pushes.rows) == 1
     assert counters == Counter(echoes_failed=2)
-    assert not times.arrange("pump", [ValueRow("speed", "NUMBER", 1.0, NOW - 1)]).late
+    assert not times.arrange("pump", "0:1:0", [ValueRow("speed", "NUMBER", 1.0, NOW - 1)]).late
 
 
 def test_refused_and_unneeded_values_are_counted_apart() -> None:
