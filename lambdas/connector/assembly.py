@@ -64,7 +64,7 @@ def assigned_things(
         )
     told = None
     if settings.presence_property:
-        told = PresenceProperty(settings.presence_property, transport, table.shapes, owns)
+        told = PresenceProperty(settings.presence_property, table.shapes)
 
     def names() -> list[str]:
         things = table.things_of(slot)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from lambdas.connector.present_things import PresentThings
+    from lambdas.thingworx.transport import Pushes
 
 __all__ = ["AssignedThings", "Binds"]
 
@@ -77,6 +78,11 @@ class AssignedThings:
         self._run: str | None = None
         self._tell_refused = tell_refused
         self._refused: dict[str, str] | None = None
+
+    def pass_through(self, outlet: Pushes) -> None:
+        """The slot is ours: what is written about Things goes through this outlet."""
+        if self.present is not None:
+            self.present.pass_through(outlet)
 
     async def load(self) -> None:
         """Learn what is to be bound, in one read; binds nothing.

@@ -208,7 +208,7 @@ class Delivery:
         """The readings with the times that they are pushed with."""
         timed = []
         for entry in batch:
-            rows, shifted, late = self._times.arrange(thing, entry.rows)
+            rows, shifted, late = self._times.arrange(thing, entry.reading.id, entry.rows)
             if shifted:
                 self._counters["times_shifted"] += shifted
             timed.append(entry._replace(rows=rows, late=late))
@@ -259,6 +259,7 @@ class Delivery:
             self._count("delivered", taken - len(readings) - late[replayed], replayed=replayed)
         for entry in batch:
             self._recent.add(entry.reading.id)
+            self._times.settled(entry.reading.id)
         self._counters["values_suppressed"] += result.suppressed
         rows_given = sum(len(entry.rows) for entry in batch)
         self._counters["values_delivered"] += rows_given - result.suppressed - len(result.refused)
@@ -268,25 +269,20 @@ class Delivery:
         # Its lane has waited long enough for a Thing that may not have been served since it was parked.
         patience = 0.0 if thing in self._backlog.on_trial else self._retry_seconds
         own_trouble_since: float | None = None
-        last_failure: float | None = None
         for delay in backoff():
+            began = time.monotonic()
             answer = await self._push_once(thing, batch)
             if isinstance(answer, PushResult):
                 self._backlog.on_trial.discard(thing)
                 return answer
             if answer.outcome is Outcome.WAIT:
                 self.gate.failed(answer.detail)
-            now = time.monotonic()
-            own_trouble = answer.outcome is not Outcome.WAIT or (
-                last_failure is not None and self.gate.served_since(last_failure)
-            )
-            last_failure = now
-            if not own_trouble:
+            if answer.outcome is Outcome.WAIT and not self.gate.served_since(began):
                 own_trouble_since = None
                 continue
-            own_trouble_since = own_trouble_since or now
+            own_trouble_since = own_trouble_since or began
             final = answer.outcome in (Outcome.PARK, Outcome.REJECT)
-            if final or now - own_trouble_since >= patience:
+            if final or time.monotonic() - own_trouble_since >= patience:
                 logger.warning("readings set aside", thing=thing, reason=answer.reason, detail=answer.detail)
                 return answer
             await self._stop.pause(delay)
@@ -319,14 +315,17 @@ class Delivery:
         rows = [row for entry in batch for row in entry.rows]
         while rows:
             await self.gate.passed()
-            async with self._window:
-                if self.gate.closed:  # closed while this one waited for its turn
-                    continue
-                self._check_owner()
-                with self._delivering(thing, batch):
+            self._check_owner()
+            with self._delivering(thing, batch):
+                # Before it takes a place: Things that are slow to be bound must not stop all others.
+                await self._transport.ready(thing)
+                async with self._window:
+                    if self.gate.closed:  # closed while this one waited for its turn
+                        continue
+                    self._check_owner()
                     result = await _uninterrupted(self._transport.push(thing, rows))
-                self.gate.succeeded()
-                return result
+            self.gate.succeeded()
+            return result
         return PushResult()
 
     def _delivering(self, thing: str, batch: list[Entry]) -> AbstractContextManager[None]:

@@ -166,6 +166,8 @@ class Drain:
                     await asyncio.wait([earlier])
                 await self._delivery.settle(messages)
                 hiding.cancel()
+            if not self._delivery.owns():
+                return  # what was held after the lease had ended, its new owner knows nothing of
             not_deleted = await self._queue.delete(messages)
             self._counters["messages_deleted"] += len(messages) - not_deleted
         except* Stopped:

@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Protocol
 
 from lambdas.connector.gate import backoff
 from lambdas.connector.stop import Stopped
-from lambdas.shared.errors import ThingworxCallFailed, ThingworxError
+from lambdas.shared.errors import ThingworxCallFailed, ThingworxError, ThingworxUnavailable
 from lambdas.shared.observability import logger
 from lambdas.thingworx.infotable import ValueRow
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
+    from lambdas.connector.outlet import Push
     from lambdas.connector.push_times import PushTimes
     from lambdas.connector.writeback import Accepted
     from lambdas.thingworx.transport import PushResult
-
-    Push = Callable[[str, Sequence[ValueRow]], Awaitable[PushResult]]
 
 __all__ = ["Echoes", "Passes"]
 
@@ -55,7 +54,7 @@ class Echoes:
         self._outlet: Passes | None = None
 
     def pass_through(self, outlet: Passes) -> None:
-        """From now on push through this outlet."""
+        """From now on push, through this outlet."""
         self._outlet = outlet
 
     def begin(self, thing: str, accepted: Sequence[Accepted]) -> None:
@@ -98,7 +97,7 @@ class Echoes:
 
     async def _passed(self, thing: str, rows: list[ValueRow]) -> PushResult:
         if self._outlet is None:
-            return await self._push(thing, rows)
+            raise ThingworxUnavailable("the slot is not served yet")
         return await self._outlet.through(self._push, thing, rows)
 
     def _pushed(self, thing: str, rows: list[ValueRow], result: PushResult) -> tuple[int, str]:

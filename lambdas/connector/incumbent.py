@@ -158,7 +158,8 @@ class Incumbent:
                 logger.warning("the lease can't be taken back yet", reason=str(error))
             else:
                 if self._transport is not None:
-                    self._transport.rebind(self._things)
+                    # Those too that were bound meanwhile: the successor may have taken them.
+                    self._transport.rebind({*self._things, *self._transport.bound_things()})
                 return Outcome.BACK
             if time.monotonic() >= end_at:
                 return Outcome.UNKNOWN

@@ -12,7 +12,9 @@ can neither take nor renew.
       +------------------------------- release --------------------------------------+
 
 Between its offer and a successful `take_back` an owner owns nothing: the successor may take the lease
-at any moment, by one conditional write. So there is never a moment at which both may push.
+at any moment, by one conditional write. So there is never a moment at which both may push. An offer may
+reach the table late, after its sender has taken it back: `withdrawn` says which one that was, and the table
+refuses it.
 
 The deadline is counted from *before* the renewal was sent, so a slow answer never makes the holder
 believe longer than the table does; and on every clock there is, since a process that was frozen may
@@ -45,6 +47,8 @@ _BOOT_TIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 _OURS = "#owner = :me AND #epoch = :epoch"
 _NO_HANDOVER = ", ".join(f"#{name}" for name in HANDOVER_FIELDS)
+_NO_OFFER = ", ".join(f"#{name}" for name in HANDOVER_FIELDS if name != "withdrawn")
+_NOT_WITHDRAWN = "(attribute_not_exists(#withdrawn) OR #withdrawn < :since)"
 _OFFERED = "#owner = :them AND #yielding = :them AND #successor = :me AND #epoch = :epoch"
 
 
@@ -89,6 +93,8 @@ class Lease:
         self._counted_from: tuple[float, ...] | None = None
         self._given_away = False
         self._released = False
+        #: `since` of the latest offer.
+        self._since = 0
 
     @property
     def owner(self) -> str:
@@ -182,13 +188,15 @@ class Lease:
             LeaseLost: the slot has another owner or a newer epoch.
         """
         self._given_away = True  # whatever becomes of the write
+        # Later than that of an offer before, whatever the clock does: offers are told apart by it.
+        self._since = max(offer.since, self._since + 1)
         self._update(
             "SET #until = :until, #yielding = :me, #groups = :groups, #probe = :probe, #since = :since,"
             " #unbound = :unbound REMOVE #rebound",
-            _OURS,
+            f"{_OURS} AND {_NOT_WITHDRAWN}",
             groups=offer.groups,
             probe=offer.probe,
-            since=offer.since,
+            since=self._since,
             unbound=offer.unbound,
         )
 
@@ -209,7 +217,7 @@ class Lease:
             LeaseLost: too late, the successor has it.
         """
         before = _clocks()
-        self._update(f"SET #until = :until REMOVE {_NO_HANDOVER}", _OURS)
+        self._update(f"SET #until = :until, #withdrawn = :since REMOVE {_NO_OFFER}", _OURS, since=self._since)
         self._counted_from = before
         self._given_away = False
 

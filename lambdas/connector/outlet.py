@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from lambdas.connector.budget import WriteBudget
     from lambdas.connector.stop import Stop
     from lambdas.thingworx.infotable import ValueRow
-    from lambdas.thingworx.transport import Pushes, PushResult
+    from lambdas.thingworx.transport import Check, PushResult, Transport
 
-    Push = Callable[[str, Sequence[ValueRow]], Awaitable[PushResult]]
+    Push = Callable[[str, Sequence[ValueRow], Check], Awaitable[PushResult]]
 
 __all__ = ["Outlet"]
 
@@ -29,11 +29,13 @@ class Outlet:
     Args:
         transport: way to the platform.
         budget: what may be written a second.
-        owns: whether this connector owns its slot; asked right before each push.
+        owns: whether this connector owns its slot; asked right before each request that a push needs.
         stop: ends the waiting.
     """
 
-    def __init__(self, transport: Pushes, budget: WriteBudget, owns: Callable[[], bool], stop: Stop) -> None:
+    def __init__(
+        self, transport: Transport, budget: WriteBudget, owns: Callable[[], bool], stop: Stop
+    ) -> None:
         self._transport = transport
         self._budget = budget
         self._owns = owns
@@ -44,8 +46,17 @@ class Outlet:
         self._quiet = asyncio.Event()
         self._quiet.set()
 
+    async def ready(self, thing: str) -> None:
+        """See `Pushes.ready`.
+
+        Raises:
+            Stopped: the connector doesn't own the slot any more: nothing may be bound.
+        """
+        self._check()
+        await self._transport.ready(thing)
+
     async def push(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
-        """See `Transport.push`.
+        """See `Pushes.push`.
 
         Raises:
             Stopped: the connector gives up, or doesn't own the slot any more.
@@ -57,12 +68,11 @@ class Outlet:
         await self._budget.take(len(rows))
         while not self._open.is_set():
             await self._stop.pause(_LOOK_SECONDS)
-        if not self._owns():
-            raise Stopped
+        self._check()
         self._under_way += 1
         self._quiet.clear()
         try:
-            return await push(thing, rows)
+            return await push(thing, rows, self._check)
         finally:
             self._under_way -= 1
             if not self._under_way:
@@ -85,3 +95,7 @@ class Outlet:
     def reopen(self) -> None:
         """Let pushes begin again."""
         self._open.set()
+
+    def _check(self) -> None:
+        if not self._owns():
+            raise Stopped

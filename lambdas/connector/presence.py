@@ -208,6 +208,11 @@ class Presence:
             now,
         )
 
+    def again(self, now: int) -> None:
+        """What was given up is due again."""
+        for thing in self._things.values():
+            self._settle(thing, now)
+
     def tick(self, now: int) -> None:
         """Do what is due."""
         for name in self._deadlines.passed(now):
@@ -307,7 +312,7 @@ class Presence:
         # Nothing was told of a Thing that was never there.
         if not self._tells or thing.telling or bool(record.told) is record.bound:
             return
-        thing.telling = True
+        thing.telling = thing.touched = True  # telling binds, also to say that a Thing is away
         thing.holds += 1
         if record.bound:
             at = record.time if record.connected else record.spoke

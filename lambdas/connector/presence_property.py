@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lambdas.connector.gate import backoff
 from lambdas.connector.outcome import Outcome, outcome_of
+from lambdas.connector.stop import Stopped
 from lambdas.shared.observability import logger
 from lambdas.thingworx.infotable import ValueRow
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from lambdas.connector.presence import Tell
     from lambdas.shared.control_table import ThingRecord
     from lambdas.shared.shape import Shape
-    from lambdas.thingworx.transport import Transport
+    from lambdas.thingworx.transport import Pushes
 
 __all__ = ["PresenceProperty"]
 
@@ -32,26 +33,21 @@ class PresenceProperty:
 
     Args:
         name: property name.
-        transport: way to ThingWorx.
         shapes: reads shapes by id; blocks.
-        owns: whether the slot is ours; asked before each write.
     """
 
-    def __init__(
-        self,
-        name: str,
-        transport: Transport,
-        shapes: Callable[[Iterable[str]], Mapping[str, Shape]],
-        owns: Callable[[], bool],
-    ) -> None:
+    def __init__(self, name: str, shapes: Callable[[Iterable[str]], Mapping[str, Shape]]) -> None:
         self._name = name
-        self._transport = transport
         self._shapes = shapes
-        self._owns = owns
+        self._outlet: Pushes | None = None
         self._window = asyncio.Semaphore(_AT_ONCE)
         #: Shape id -> the property's edge name, None where the shape has none.
         self._edges: dict[str, str | None] = {}
         self._shape_of: dict[str, str] = {}
+
+    def pass_through(self, outlet: Pushes) -> None:
+        """From now on write, through this outlet."""
+        self._outlet = outlet
 
     def learn(self, things: Iterable[ThingRecord]) -> None:
         """Take note of the slot's Things; blocks."""
@@ -71,19 +67,23 @@ class PresenceProperty:
         """Write until ThingWorx has it, or will never take it; a Thing without the property is left alone.
 
         Returns:
-            Whether that is done; false: the slot isn't ours any more.
+            Whether that is done; false: the slot isn't ours, or not ours any more.
         """
         edge = self.edge_of(tell.thing)
         if edge is None:
             return True
+        if self._outlet is None:
+            return False
         row = ValueRow(edge, _BASE_TYPE, tell.connected, tell.time)
         for number, delay in enumerate(backoff(), start=1):
-            if not self._owns():
-                return False
             try:
+                # Before it takes a place: Things that are slow to be bound must not stop all others.
+                await self._outlet.ready(tell.thing)
                 async with self._window:
                     # A remote binding may be missing: then the result says so, and nobody needs to know.
-                    await self._transport.push(tell.thing, [row])
+                    await self._outlet.push(tell.thing, [row])
+            except Stopped:
+                return False
             except Exception as error:  # noqa: BLE001 - outcome_of says what to do with each
                 verdict = outcome_of(error)
                 final = verdict.outcome in (Outcome.PARK, Outcome.REJECT)

@@ -57,10 +57,10 @@ class PresenceStore:
             request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
     def save(self, records: Sequence[Record], forgotten: Sequence[str]) -> None:
-        """Write records, and remove those of Things that have left the slot; nothing once it isn't ours.
+        """Write records, and remove those of Things that have left the slot.
 
         Raises:
-            ConnectorError: DynamoDB kept leaving some unwritten.
+            ConnectorError: the slot isn't ours any more; or DynamoDB kept leaving some unwritten.
             ClientError: as boto3's.
         """
         writes: list[Any] = [{"PutRequest": {"Item": self._item(record)}} for record in records]
@@ -72,7 +72,7 @@ class PresenceStore:
         left: Mapping[str, Sequence[Any]] = {self._table: batch}
         for number in range(_TRIES):
             if not self._owns():
-                return
+                raise ConnectorError("presence is not stored: the slot isn't ours any more")
             left = self._client.batch_write_item(RequestItems=left).get("UnprocessedItems", {})
             if not left:
                 return

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lambdas.connector.presence_record import Check
     from lambdas.connector.presence_store import PresenceStore
     from lambdas.shared.parcel import PresenceChange
+    from lambdas.thingworx.transport import Pushes
 
 __all__ = ["PresentThings"]
 
@@ -74,6 +75,11 @@ class PresentThings:
         self._saving = asyncio.Lock()
         self._telling: set[asyncio.Task[None]] = set()
 
+    def pass_through(self, outlet: Pushes) -> None:
+        """The slot is ours: what is written to a property goes through this outlet."""
+        if self._told is not None:
+            self._told.pass_through(outlet)
+
     async def load(self) -> None:
         """Read what the connectors before have left; binds nothing.
 
@@ -99,6 +105,7 @@ class PresentThings:
         """
         if not self._loaded.is_set():
             await self._load_at_last()
+        self._presence.again(_now())
         try:
             async with asyncio.TaskGroup() as tasks:
                 for work in (self._watch, self._save, self._check):

@@ -3,6 +3,7 @@
 ThingWorx keeps one value of a property and millisecond, and shows the value with the latest time as the
 current one. So of two values in one millisecond the later gets the next one, and a value that was
 written in ThingWorx comes back with a time that makes it current without hiding the device's next one.
+A reading that comes again before ThingWorx has answered for it has the times of before: it may be stored.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ __all__ = ["PushTimes", "Timed"]
 
 #: Properties that are remembered; of the Thing that was silent for longest they are forgotten first.
 _MOST_PROPERTIES = 200_000
+#: Readings not answered for whose times are remembered; those that came first are forgotten first.
+_MOST_READINGS = 20_000
 #: Age of a Thing's latest reading at its arrival from which its times aren't taken for the broker's.
 _BEHIND_MS = 5_000
 _NEVER = -1
@@ -122,20 +125,28 @@ class PushTimes:
         self._most = most_properties
         self._things: OrderedDict[str, _Thing] = OrderedDict()
         self._properties = 0
+        #: Reading id -> edge name -> time given.
+        self._given: OrderedDict[str, dict[str, int]] = OrderedDict()
 
-    def arrange(self, thing: str, rows: Sequence[ValueRow]) -> Timed:
+    def arrange(self, thing: str, reading: str, rows: Sequence[ValueRow]) -> Timed:
         """Give the rows of one reading their times; a Thing's readings come here in time order.
 
-        To be called once a reading, however often it is pushed.
+        To be called each time that a reading comes, however often it is pushed then; until it is `settled`,
+        it has the same times again.
         """
         known = self._known(thing)
+        before = self._given.pop(reading, {})
+        self._given[reading] = given_now = {}
+        if len(self._given) > _MOST_READINGS:
+            self._given.popitem(last=False)
         arranged: list[ValueRow] = []
         shifted = 0
         late = False
         for row in rows:
             entry = known.of(row.name)
             at = row.time
-            given = entry.place(at, row.value)
+            given = before[row.name] if row.name in before else entry.place(at, row.value)
+            given_now[row.name] = given
             late = late or given < entry.delivered
             if given != at:
                 shifted += 1
@@ -146,6 +157,10 @@ class PushTimes:
             known.lag = self._now() - known.newest
         self._bound(known, thing)
         return Timed(arranged, shifted, late)
+
+    def settled(self, reading: str) -> None:
+        """The platform has answered for this reading."""
+        self._given.pop(reading, None)
 
     def delivered(self, thing: str, rows: Iterable[ValueRow]) -> None:
         """The platform has taken these rows, with the times that `arrange` or `echo` gave them."""

@@ -12,7 +12,17 @@ if TYPE_CHECKING:
 __all__ = ["HANDOVER_FIELDS", "Offer", "SlotView", "view_of"]
 
 #: Attributes that belong to one hand-over; a slot that nobody is leaving has none of them.
-HANDOVER_FIELDS = ("successor", "takes", "yielding", "groups", "probe", "since", "unbound", "rebound")
+HANDOVER_FIELDS = (
+    "successor",
+    "takes",
+    "yielding",
+    "groups",
+    "probe",
+    "since",
+    "unbound",
+    "rebound",
+    "withdrawn",
+)
 
 
 class Offer(NamedTuple):

@@ -80,10 +80,12 @@ class Successor:
 
     async def take(self) -> bool:
         """Take what is offered; false when the offer was withdrawn, with nothing left bound here."""
+        await self.prepare()
+        # Only now: where the last bind wins, binding for an offer that was taken back would take Things from
+        # an owner that doesn't learn of it.
         slot = await self._call(self._lease.view)
         if slot.offer is None or slot.owner is None or slot.successor != self._lease.owner:
             return False
-        await self.prepare()
         try:
             if not await self._bind(slot.offer, slot.owner):
                 return False

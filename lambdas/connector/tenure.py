@@ -78,6 +78,8 @@ class Tenure:
         )
         budget = WriteBudget(self._first_share(), self._stop)
         outlet = Outlet(transport, budget, lease.valid, self._stop)
+        if self._parts.assigned is not None:
+            self._parts.assigned.pass_through(outlet)
         delivery = Delivery(
             outlet,
             self._parts.held,

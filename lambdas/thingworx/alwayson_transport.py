@@ -17,7 +17,7 @@ from lambdas.thingworx.alwayson.push_types import PushFilter
 from lambdas.thingworx.alwayson.session import Session
 from lambdas.thingworx.alwayson.timeouts import Timeouts
 from lambdas.thingworx.app_key import read_app_key
-from lambdas.thingworx.transport import PushResult, RefusedRow
+from lambdas.thingworx.transport import PushResult, RefusedRow, unchecked
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lambdas.thingworx.alwayson.push_types import Chosen, Subscription
     from lambdas.thingworx.breaker import Breaker
     from lambdas.thingworx.infotable import ValueRow
+    from lambdas.thingworx.transport import Check
 
 __all__ = ["AlwaysOnTransport", "alwayson_transport"]
 
@@ -69,7 +70,8 @@ class _Thing:
 class _Attempt:
     """One `push`: what was stored, and what was refused for which reason."""
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, check: Check) -> None:
+        self.check = check
         self.stored: list[ValueRow] = []
         self.refused: list[tuple[ValueRow, str]] = []
         self.doubtful: ThingworxCallFailed | None = None
@@ -161,11 +163,11 @@ class AlwaysOnTransport:
         """
         await self._link.ready(thing)
 
-    async def push(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
+    async def push(self, thing: str, rows: Sequence[ValueRow], check: Check = unchecked) -> PushResult:
         """See `Transport.push`; the Thing is bound and synchronised first."""
-        return await self._push(thing, rows, PushFilter.choose)
+        return await self._push(thing, rows, PushFilter.choose, check)
 
-    async def echo(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
+    async def echo(self, thing: str, rows: Sequence[ValueRow], check: Check = unchecked) -> PushResult:
         """Push back values that the platform has written to a Thing, but for those that it shows already.
 
         Raises:
@@ -174,7 +176,7 @@ class AlwaysOnTransport:
         """
         if not self._link.wants(thing):
             raise ThingNotServed("unbound")
-        return await self._push(thing, rows, PushFilter.choose_echo)
+        return await self._push(thing, rows, PushFilter.choose_echo, check)
 
     def newest(self, thing: str) -> Mapping[str, ValueRow]:
         """Newest row of each edge property of a Thing that came to be pushed, whether it was or not."""
@@ -186,12 +188,12 @@ class AlwaysOnTransport:
         found = {thing: known.filter.unseen() for thing, known in self._things.items()}
         return {thing: rows for thing, rows in found.items() if rows}
 
-    async def _push(self, thing: str, rows: Sequence[ValueRow], choose: _Choose) -> PushResult:
+    async def _push(self, thing: str, rows: Sequence[ValueRow], choose: _Choose, check: Check) -> PushResult:
         known = self._things.setdefault(thing, _Thing())
         async with known.turn:
             bound = await self._link.ready(thing)
             chosen = choose(known.filter, rows, bound.subscriptions, honour=self._honour)
-            attempt = _Attempt(len(chosen.push))
+            attempt = _Attempt(len(chosen.push), check)
             try:
                 if chosen.push:
                     await self._deliver(thing, chosen.push, attempt)
@@ -215,6 +217,7 @@ class AlwaysOnTransport:
 
     async def _deliver(self, thing: str, rows: list[ValueRow], attempt: _Attempt) -> None:
         """Push rows; where the platform refuses a call as a whole, halve it to find the row."""
+        attempt.check()
         try:
             response = await self._link.push(thing, rows)
         except WireError as error:

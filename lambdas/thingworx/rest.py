@@ -25,11 +25,13 @@ from requests.adapters import HTTPAdapter
 from lambdas.shared.errors import ThingworxCallFailed, ThingworxRefused, ThingworxUnavailable
 from lambdas.thingworx.infotable import InfoTable
 from lambdas.thingworx.tls import tls_context, unverifiable
+from lambdas.thingworx.transport import unchecked
 
 if TYPE_CHECKING:
     from urllib3.connectionpool import ConnectionPool, HTTPConnectionPool
 
     from lambdas.shared.secrets import Secret
+    from lambdas.thingworx.transport import Check
 
 __all__ = ["RestClient"]
 
@@ -112,7 +114,12 @@ class RestClient:
         self._path = urlsplit(url).path
 
     def service(
-        self, collection: str, entity: str, service: str, parameters: dict[str, Any] | None = None
+        self,
+        collection: str,
+        entity: str,
+        service: str,
+        parameters: dict[str, Any] | None = None,
+        check: Check = unchecked,
     ) -> InfoTable | None:
         """Call a service, for example `("Things", "Pump1", "GetPropertyDefinitions", {...})`.
 
@@ -120,6 +127,7 @@ class RestClient:
             The result table, or None when the service returns nothing.
 
         Raises:
+            Exception: what `check` raises.
             ThingworxUnavailable: no answer, 429, 502, 503 or 504.
             ThingworxRefused: key refused, redirect, HTML or a certificate that can't be verified.
             ThingworxCallFailed: any other status; `status` and `reason` say which.
@@ -127,10 +135,12 @@ class RestClient:
         path = f"{collection}/{quote(entity, safe='')}/Services/{quote(service, safe='')}"
         body = orjson.dumps(parameters or {})
         key = self._key()
+        check()
         answer = self._post(path, body, key)
         if answer.status == requests.codes.unauthorized:
             refused, key = key, self._key(again=True)
             if key != refused:
+                check()
                 answer = self._post(path, body, key)
         return self._table(path, answer, key)
 

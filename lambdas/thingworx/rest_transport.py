@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from lambdas.shared.errors import ThingworxCallFailed
 from lambdas.thingworx.infotable import ValueRow, named_vtq
-from lambdas.thingworx.transport import PushResult
+from lambdas.thingworx.transport import PushResult, unchecked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lambdas.thingworx.rest import RestClient
+    from lambdas.thingworx.transport import Check
 
 __all__ = ["RestTransport"]
 
@@ -48,10 +49,13 @@ class RestTransport:
     async def open(self) -> None:
         """Nothing to open: the first call connects."""
 
-    async def push(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
+    async def ready(self, thing: str) -> None:
+        """See `Pushes.ready`: nothing is bound."""
+
+    async def push(self, thing: str, rows: Sequence[ValueRow], check: Check = unchecked) -> PushResult:
         """See `Transport.push`. A refused row fails the call: REST has no subscriptions to check against."""
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._threads, self._push, thing, rows)
+        await loop.run_in_executor(self._threads, self._push, thing, rows, check)
         return PushResult()
 
     async def close(self) -> None:
@@ -59,17 +63,17 @@ class RestTransport:
         await asyncio.to_thread(self._threads.shutdown)
         self._client.close()
 
-    def _push(self, thing: str, rows: Sequence[ValueRow]) -> None:
+    def _push(self, thing: str, rows: Sequence[ValueRow], check: Check) -> None:
         parameters = {"values": named_vtq(rows)}
         known = self._service.get(thing, _REMOTE)
         try:
-            self._client.service("Things", thing, known, parameters)
+            self._client.service("Things", thing, known, parameters, check)
             self._service[thing] = known
         except ThingworxCallFailed as error:
             if not _service_is_missing(error):
                 raise
             other = _LOCAL if known == _REMOTE else _REMOTE
-            self._client.service("Things", thing, other, parameters)
+            self._client.service("Things", thing, other, parameters, check)
             self._service[thing] = other
 
 

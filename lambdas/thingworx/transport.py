@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lambdas.thingworx.infotable import ValueRow
 
-__all__ = ["PushResult", "Pushes", "RefusedRow", "Transport"]
+__all__ = ["Check", "PushResult", "Pushes", "RefusedRow", "Transport", "unchecked"]
+
+#: Called right before each request that writes values; what it raises keeps the request from being sent.
+Check: TypeAlias = Callable[[], None]
+
+
+def unchecked() -> None:
+    """Where values may be written at any time."""
 
 
 class RefusedRow(NamedTuple):
@@ -41,6 +49,13 @@ class PushResult(NamedTuple):
 class Pushes(Protocol):
     """Delivers values of Things."""
 
+    async def ready(self, thing: str) -> None:
+        """Wait until a Thing can be pushed; where Things are bound, it is bound first.
+
+        Raises:
+            ThingworxError: as for `push`.
+        """
+
     async def push(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
         """Write the rows of one Thing; returns when the platform has answered for all of them.
 
@@ -55,11 +70,26 @@ class Pushes(Protocol):
         """
 
 
-class Transport(Pushes, Protocol):
+class Transport(Protocol):
     """A way to the platform; one instance a connector, used by one event loop."""
 
     #: What a person should know about it at start: what it can't do.
     limits: str
+
+    async def ready(self, thing: str) -> None:
+        """See `Pushes.ready`."""
+
+    async def push(self, thing: str, rows: Sequence[ValueRow], check: Check = unchecked) -> PushResult:
+        """See `Pushes.push`.
+
+        Args:
+            thing: Thing name.
+            rows: as for `Pushes.push`.
+            check: one push may wait long and need several requests; each is sent after this was asked.
+
+        Raises:
+            Exception: what `check` raises.
+        """
 
     async def open(self) -> None:
         """Connect and authenticate as far as the transport needs it.

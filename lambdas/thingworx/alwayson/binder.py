@@ -92,6 +92,8 @@ class Binder:
             elif thing.phase in (Phase.SYNCHRONISING, Phase.READY):
                 self._sync.discard(thing)
                 self.bindings.anew(thing)
+            elif thing.phase is Phase.BINDING:
+                thing.stale = thing.overtaken = True
         self._bind_more()
 
     def unbind(self, names: Iterable[str], then: Callable[[int, Answer], None] | None = None) -> list[int]:
@@ -149,6 +151,8 @@ class Binder:
             self._unpark(thing)
             self._bind_more()
             return
+        if self._put_off(thing):
+            return
         if thing.phase is Phase.BINDING:
             # Only a Thing that is bound is told: its BIND's answer is still on the way.
             self._synchronise(thing)
@@ -159,6 +163,8 @@ class Binder:
 
     def ready(self, thing: BoundThing, subscriptions: InfoTable | None) -> None:
         """The platform has told what it wants of a Thing, which it does only once that is bound."""
+        if self._put_off(thing):
+            return
         before, thing.subscriptions = thing.subscriptions, subscriptions_in(subscriptions)
         thing.asked, thing.overdue = 0, False
         thing.refusals, thing.status, thing.reason = 0, 0, ""
@@ -170,6 +176,14 @@ class Binder:
         elif thing.subscriptions != before:
             self._outbox.events.append(ModelChanged(thing.name))
         self._outbox.events.append(ThingReady(thing.name))
+
+    @staticmethod
+    def _put_off(thing: BoundThing) -> bool:
+        """Whether what is told may be of the binding before: then it is asked for after the BIND."""
+        if thing.stale and thing.phase in (Phase.WANTED, Phase.BINDING):
+            thing.overdue = True
+            return True
+        return False
 
     def _bind_more(self) -> None:
         while self.open and self._under_way < _BINDS_AT_ONCE:
@@ -188,7 +202,10 @@ class Binder:
         group = [thing for thing in group if thing.phase is Phase.BINDING and self.bindings.knows(thing)]
         if isinstance(answer, Response) and is_success(answer.status):
             for thing in group:
-                thing.alone = by_itself
+                if thing.overtaken:
+                    self.bindings.anew(thing)
+                    continue
+                thing.alone, thing.stale = by_itself, False
                 self._synchronise(thing)
                 if thing.overdue:
                     self._ask_subscriptions(thing)

@@ -54,7 +54,11 @@ class BoundThing:
         status: status of the refusal; 0 when no response came.
         refusals: how often in a row it was parked.
         alone: a BIND of this Thing by itself was answered with success on this connection.
-        overdue: the platform didn't begin to synchronise it in time.
+        overdue: its subscriptions are to be asked for: the platform didn't begin to synchronise it in time,
+            or what it sends may be of the binding before.
+        stale: bound on this connection before, or perhaps: until its BIND is answered, what the platform asks
+            may belong to that binding, and what is pushed is lost.
+        overtaken: to be bound once more when the BIND under way is answered.
         asked: request id of the latest GetPropertySubscriptions; an older one's answer doesn't count.
         ready_at: when it became ready, by the session's clock.
     """
@@ -68,6 +72,8 @@ class BoundThing:
     refusals: int = 0
     alone: bool = False
     overdue: bool = False
+    stale: bool = False
+    overtaken: bool = False
     asked: int = 0
     ready_at: float = 0.0
 
@@ -154,13 +160,19 @@ class Bindings:
 
     def again(self, thing: BoundThing) -> None:
         """Bind a Thing by itself: one that was refused must not spoil a group again."""
-        self.enter(thing, Phase.WANTED)
+        self._once_more(thing)
         self._groups.append([thing])
 
     def anew(self, thing: BoundThing) -> None:
         """Bind a Thing once more, with others that are to be bound."""
-        self.enter(thing, Phase.WANTED)
+        self._once_more(thing)
         self._fresh.append(thing)
+
+    def _once_more(self, thing: BoundThing) -> None:
+        # Its synchronisation may come even after the next BIND's answer, and says nothing about that binding.
+        thing.overdue = thing.overdue or thing.overtaken or thing.phase is Phase.SYNCHRONISING
+        self.enter(thing, Phase.WANTED)
+        thing.stale, thing.overtaken, thing.asked = True, False, 0
 
     def halve(self, group: list[BoundThing]) -> None:
         """Bind a refused group in two halves, next."""
@@ -168,7 +180,7 @@ class Bindings:
         for half in (group[middle:], group[:middle]):
             self._groups.appendleft(half)
         for thing in group:
-            self.enter(thing, Phase.WANTED)
+            self._once_more(thing)
 
     def restart(self) -> None:
         """The connection is gone: all have to be bound anew, but for those that are parked."""
@@ -176,7 +188,7 @@ class Bindings:
         self._fresh.clear()
         self.leaving.clear()
         for thing in self._things.values():
-            thing.alone = thing.overdue = False
+            thing.alone = thing.overdue = thing.stale = thing.overtaken = False
             if thing.phase is not Phase.PARKED:
                 if thing.phase is not Phase.WANTED:
                     self.enter(thing, Phase.WANTED)

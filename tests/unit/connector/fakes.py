@@ -16,7 +16,7 @@ from lambdas.connector.slot_queue import Message
 from lambdas.shared.held_items import HeldItem, Page
 from lambdas.shared.parcel import Reading, encode
 from lambdas.shared.shape import Property
-from lambdas.thingworx.transport import PushResult
+from lambdas.thingworx.transport import PushResult, unchecked
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lambdas.connector.stop import Stop
     from lambdas.shared.held_store import HeldReading
     from lambdas.thingworx.infotable import ValueRow
+    from lambdas.thingworx.transport import Check
 
 SHAPES = {"s": {"temp": Property("NUMBER", "Temp")}}
 _DEADLINE_SECONDS = 10.0
@@ -56,6 +57,7 @@ class FakeTransport:
 
     Attributes:
         result: what is answered to each push that is accepted, by its rows.
+        bound_after: Thing -> seconds until it is ready.
     """
 
     limits = "none, it is not real"
@@ -70,11 +72,16 @@ class FakeTransport:
         self.most_under_way: Counter[str] = Counter()
         self.opened = self.closed = False
         self.result: Callable[[Sequence[ValueRow]], PushResult] = lambda _: PushResult()
+        self.bound_after: dict[str, float] = {}
 
     async def open(self) -> None:
         self.opened = True
 
-    async def push(self, thing: str, rows: Sequence[ValueRow]) -> PushResult:
+    async def ready(self, thing: str) -> None:
+        await asyncio.sleep(self.bound_after.get(thing, 0))
+
+    async def push(self, thing: str, rows: Sequence[ValueRow], check: Check = unchecked) -> PushResult:
+        check()
         self.tried.append((thing, list(rows)))
         self.under_way[thing] += 1
         self.most_under_way |= self.under_way

@@ -405,6 +405,7 @@ class FusedTransport:
 
     def __init__(self, transport: FakeTransport, fuse: Fuse) -> None:
         self._transport, self._fuse = transport, fuse
+        self.ready = transport.ready
 
     async def push(self, thing: str, rows: Sequence[ValueRow]) -> Any:
         with self._fuse.effect():

@@ -29,6 +29,7 @@ from tests.unit.connector.fakes import (
     reading,
     until,
 )
+from tests.unit.connector.virtual_time import run_in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -111,6 +112,17 @@ def failing(times: int, error: Callable[[], Exception], thing: str = "*") -> Cal
             raise error()
 
     return answer
+
+
+@pytest.fixture
+def _virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For `run_in_virtual_time`: the clock is the loop's, and nothing runs in threads."""
+
+    async def at_once(work: Callable[..., Any], *arguments: Any) -> Any:
+        return work(*arguments)
+
+    monkeypatch.setattr(asyncio, "to_thread", at_once)
+    monkeypatch.setattr("time.monotonic", lambda: asyncio.get_running_loop().time())
 
 
 def test_values_arrive_with_edge_name_base_type_and_time() -> None:
@@ -390,6 +402,55 @@ def test_one_thing_that_never_answers_is_parked_while_others_are_served(error: E
     asyncio.run(scenario())
     assert [(entry.thing, entry.state) for entry in bench.held.held] == [("pump", "parked")]
     assert bench.counters["delivered"] == len(bench.transport.times("fan")) > 0
+
+
+@pytest.mark.usefixtures("_virtual_time")
+def test_a_thing_whose_calls_time_out_is_parked_after_the_retry_seconds_and_one_call() -> None:
+    async def scenario() -> None:
+        def answer(thing: str, _: Any) -> Awaitable[None] | None:
+            async def hangs() -> None:
+                await asyncio.sleep(30)
+                raise ThingworxUnavailable("no answer within 30 s")
+
+            return hangs() if thing == "bad" else None
+
+        bench = Bench(answer, patience=60)
+
+        async def others() -> None:
+            for at in range(1000):
+                await bench.delivery.settle([message("lane-1", reading("good", at))])
+                await asyncio.sleep(1)
+
+        busy = asyncio.ensure_future(others())
+        began = asyncio.get_running_loop().time()
+        await bench.settle(reading("bad", 1), reading("neighbour", 1))
+        took = asyncio.get_running_loop().time() - began
+        busy.cancel()
+        assert [entry.thing for entry in bench.held.held] == ["bad"]
+        assert 60 <= took < 90
+
+    run_in_virtual_time(scenario())
+
+
+@pytest.mark.usefixtures("_virtual_time")
+def test_things_that_are_slow_to_be_bound_delay_no_other_and_keep_their_order() -> None:
+    async def scenario() -> None:
+        bench = Bench(concurrency=2)
+        slow = [f"slow-{number}" for number in range(5)]
+        bench.transport.bound_after = dict.fromkeys(slow, 40)
+        settled = [
+            asyncio.ensure_future(bench.settle(reading(name, 1), reading(name, 2), reading(name, 3)))
+            for name in slow
+        ]
+        await asyncio.sleep(1)
+        began = asyncio.get_running_loop().time()
+        await bench.delivery.settle([message("lane-1", reading("quick", 1))])
+        assert asyncio.get_running_loop().time() - began < 1
+        assert {thing for thing, _ in bench.transport.tried} == {"quick"}
+        await asyncio.gather(*settled)
+        assert all(bench.transport.times(name) == [1, 2, 3] for name in slow)
+
+    run_in_virtual_time(scenario())
 
 
 def test_only_the_refused_reading_of_a_call_is_rejected() -> None:

@@ -102,6 +102,21 @@ def test_parked_readings_catch_up_with_their_own_times_and_are_not_late() -> Non
     assert bench.counters["replayed_late"] == bench.counters["late"] == 0
 
 
+def test_what_is_tried_again_after_it_was_parked_has_the_times_of_the_first_try() -> None:
+    bench = Bench(failing(1, lambda: ThingworxCallFailed(403, "no")))
+
+    async def scenario() -> None:
+        async with bench.catching_up():
+            await bench.settle(reading("pump", 10, "a", temp=1.0), reading("pump", 10, "b", temp=2.0))
+            await until(lambda: bench.counters["replayed_delivered"] == 2)
+
+    asyncio.run(scenario())
+    assert {(row.time, row.value) for _, rows in bench.transport.tried for row in rows} == {
+        (10, 1.0),
+        (11, 2.0),
+    }
+
+
 def test_a_replay_of_what_was_overtaken_is_late() -> None:
     bench = Bench()
 

@@ -13,7 +13,7 @@ from lambdas.connector.deliver import Delivery
 from lambdas.connector.drain import Drain
 from lambdas.connector.slot_queue import Message, SlotQueue
 from lambdas.connector.stop import Stop, StopReason
-from lambdas.shared.errors import ThingworxCallFailed, ThingworxUnavailable
+from lambdas.shared.errors import ThingNotServed, ThingworxCallFailed, ThingworxUnavailable
 from tests.unit.connector.fakes import (
     FakeBacklog,
     FakeHeld,
@@ -29,6 +29,7 @@ from tests.unit.connector.fakes import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
+    from lambdas.shared.held_store import HeldReading
     from lambdas.thingworx.infotable import ValueRow
 
 
@@ -330,6 +331,30 @@ def test_after_a_lost_lease_messages_at_work_are_neither_deleted_nor_given_back(
         assert bench.stop.reason is StopReason.LEASE_LOST
         assert len(bench.sqs.hidden) == 1
         assert not bench.sqs.of("delete")
+
+    run(scenario)
+
+
+def test_what_was_held_only_after_the_lease_had_ended_stays_in_the_queue() -> None:
+    """The new owner may have found nothing parked and deliver directly: only the queue knows of it then."""
+
+    async def scenario() -> None:
+        def refuse(*_: Any) -> None:
+            raise ThingNotServed("switched off")
+
+        held = FakeHeld()
+        bench = Bench(message("lane-0", reading("pump", 1)), answer=refuse, held=held)
+        hold = held.hold
+
+        def slow(items: Sequence[HeldReading]) -> dict[str, int]:
+            bench.owner = False
+            return hold(items)
+
+        held.hold = slow  # type: ignore[method-assign]
+        bench.start()
+        await until(lambda: bool(held.held) and not bench.drain.busy)
+        await bench.end(StopReason.LEASE_LOST)
+        assert not bench.sqs.deleted
 
     run(scenario)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -137,7 +138,9 @@ class Names:
 
 
 class Failing:
-    """A client of which calls fail from a moment on."""
+    """A client of which calls fail from a moment on; one call at a time, as the table's are atomic."""
+
+    _alone = threading.Lock()
 
     def __init__(self, client: DynamoDBClient) -> None:
         self._client = client
@@ -151,7 +154,8 @@ class Failing:
             self.calls += 1
             if self.fails(self.calls):
                 raise EndpointConnectionError(endpoint_url="https://dynamodb")
-            return call(**arguments)
+            with self._alone:
+                return call(**arguments)
 
         return made
 
@@ -292,6 +296,21 @@ def test_without_a_sign_of_the_successor_the_incumbent_serves_on(pair: Pair) -> 
     run(scenario())
 
 
+@policies("last")
+def test_a_thing_that_was_bound_during_an_offer_is_bound_once_more_when_that_is_taken_back(
+    pair: Pair,
+) -> None:
+    async def scenario() -> None:
+        offering = asyncio.ensure_future(pair.offer())
+        await until(lambda: pair.leases[1].view().offer is not None)
+        pair.old.bind(["late"])
+        pair.new.bind(["late"])  # it wins: the incumbent hears nothing of that
+        assert await offering is Outcome.BACK
+        assert pair.platform.owners["late"] is pair.old
+
+    run(scenario())
+
+
 def test_after_a_successor_that_died_half_way_all_things_are_the_incumbents_again(pair: Pair) -> None:
     async def scenario() -> None:
         offering = asyncio.ensure_future(pair.offer())
@@ -332,6 +351,31 @@ def test_a_successor_without_a_connection_leaves_the_slot_where_it_is_served(pai
         taking.cancel()
         assert pair.leases[0].valid()
         assert pair.owners() == {pair.old}
+
+    run(scenario())
+
+
+@policies("last")
+def test_a_successor_that_learns_too_late_what_to_bind_takes_no_thing_from_the_incumbent(pair: Pair) -> None:
+    learned = asyncio.Event()
+    load = pair.names.load
+
+    async def slow() -> None:
+        await learned.wait()
+        await load()
+
+    pair.names.load = slow  # type: ignore[method-assign] # what it asked before the offer had failed
+
+    async def scenario() -> None:
+        offering = asyncio.ensure_future(pair.offer())
+        await until(lambda: pair.leases[1].view().offer is not None)
+        taking = asyncio.ensure_future(pair.successor.take())
+        assert await offering is Outcome.BACK
+        learned.set()
+        assert not await taking
+        assert set(pair.platform.owners) == set(THINGS)
+        assert pair.owners() == {pair.old}
+        assert not pair.platform.away
 
     run(scenario())
 

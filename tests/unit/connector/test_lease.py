@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,6 @@ from tests.unit.connector.fakes import refused
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from botocore.exceptions import ClientError
     from mypy_boto3_dynamodb import DynamoDBClient
 
 SECONDS = 30.0
@@ -360,6 +360,56 @@ def test_what_is_taken_back_can_not_be_taken_any_more(client: DynamoDBClient, cl
         successor.rebound(1, "a")
     assert not successor.valid()
     assert successor.acquire() is Taken.NEXT, "it may ask again"
+
+
+class LateClient:
+    """A client whose offers get no answer: `late` are those that the table has not yet carried out."""
+
+    def __init__(self, client: DynamoDBClient) -> None:
+        self._client = client
+        self.late: list[dict[str, Any]] = []
+
+    def get_item(self, **arguments: Any) -> Any:
+        return self._client.get_item(**arguments)
+
+    def update_item(self, **arguments: Any) -> Any:
+        if "#yielding = :me" not in arguments["UpdateExpression"]:
+            return self._client.update_item(**arguments)
+        self.late.append(arguments)
+        raise ReadTimeoutError(endpoint_url="https://dynamodb")
+
+
+def test_an_offer_that_reaches_the_table_after_it_was_taken_back_gives_nothing_away(
+    client: DynamoDBClient, clock: Clock
+) -> None:
+    slow = LateClient(client)
+    incumbent, successor = lease(slow, "a"), lease(client, "b")
+    incumbent.acquire()
+    incumbent.leave()
+    successor.acquire()
+    for _ in range(2):  # the second within the same millisecond
+        with pytest.raises(ReadTimeoutError):
+            incumbent.offer(OFFER)
+        incumbent.take_back()
+        assert successor.acquire() is Taken.NEXT
+    for late in slow.late:
+        with pytest.raises(ClientError, match="ConditionalCheckFailed"):
+            client.update_item(**late)
+    assert successor.acquire() is Taken.NEXT
+    assert incumbent.valid()
+
+
+@pytest.mark.parametrize("turned_back", [0, 500], ids=["same clock", "clock turned back"])
+def test_after_an_offer_was_taken_back_the_next_one_stands(
+    client: DynamoDBClient, clock: Clock, turned_back: int
+) -> None:
+    incumbent, successor = offered(client)
+    incumbent.take_back()
+    assert successor.acquire() is Taken.NEXT
+    incumbent.offer(OFFER._replace(since=OFFER.since - turned_back))
+    assert successor.acquire() is Taken.OFFERED
+    successor.take("a")
+    assert "withdrawn" not in client.get_item(TableName=CONTROL_TABLE, Key=KEY)["Item"]
 
 
 def test_only_the_successor_that_was_named_takes_an_offer(client: DynamoDBClient, clock: Clock) -> None:

@@ -11,10 +11,13 @@ from lambdas.connector.budget import WriteBudget
 from lambdas.connector.outlet import Outlet
 from lambdas.connector.stop import Stop, Stopped
 from lambdas.thingworx.infotable import ValueRow
+from lambdas.thingworx.transport import PushResult
 from tests.unit.connector.fakes import FakeTransport, until
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
+
+    from lambdas.thingworx.transport import Check
 
 ROWS = [ValueRow("temp", "NUMBER", 1.5, 1)]
 
@@ -87,6 +90,30 @@ def test_what_waited_while_the_slot_went_to_another_is_not_pushed() -> None:
         with pytest.raises(Stopped):
             await waiting
         assert not bench.transport.tried
+
+    run(scenario())
+
+
+def test_each_request_of_a_push_is_sent_only_while_the_slot_is_ours() -> None:
+    """It may wait for its Thing's turn and for its binding, and be halved: the lease may end meanwhile."""
+
+    async def scenario() -> None:
+        bench = Bench()
+        bench.answers.set()
+        sent = []
+
+        async def halved(thing: str, rows: Sequence[ValueRow], check: Check) -> PushResult:
+            for row in rows:
+                check()
+                sent.append(row)
+                bench.owns = False
+            return PushResult()
+
+        with pytest.raises(Stopped):
+            await bench.outlet.through(halved, "pump", [*ROWS, *ROWS])
+        assert len(sent) == 1
+        with pytest.raises(Stopped):
+            await bench.outlet.ready("pump")  # which would bind it
 
     run(scenario())
 

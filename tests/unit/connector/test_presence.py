@@ -599,6 +599,16 @@ def test_presence_is_told_before_the_thing_is_unbound() -> None:
     assert record.told is False
 
 
+def test_a_thing_that_was_bound_only_to_be_told_that_it_is_away_is_unbound_after_it() -> None:
+    # Of a connector that ended before it had told.
+    slot = Slot(Record("pump", connected=False, time=NOON, client="pump", bound=False, told=True), tells=True)
+    assert slot.tells == [Tell("pump", connected=False, time=NOON)]
+    slot.bound.add("pump")  # by the push
+    slot.presence.told(slot.tells.pop(), slot.now)
+    slot.follow()
+    assert slot.bound == set()
+
+
 def test_what_changed_while_it_was_told_is_told_after_it() -> None:
     slot = Slot(tells=True)
     slot.take(came(1), went(1, NOON + 7))

@@ -13,11 +13,14 @@ import pytest
 
 from lambdas.connector import present_things as module
 from lambdas.connector.assigned import AssignedThings
+from lambdas.connector.budget import WriteBudget
 from lambdas.connector.connections import NotAllowed
+from lambdas.connector.outlet import Outlet
 from lambdas.connector.presence import Presence
 from lambdas.connector.presence_property import PresenceProperty
 from lambdas.connector.presence_record import Answer, Record
 from lambdas.connector.present_things import PresentThings
+from lambdas.connector.stop import Stop
 from lambdas.shared.control_table import ASSIGNED, ThingRecord
 from lambdas.shared.errors import ThingNotServed, ThingworxCallFailed, ThingworxUnavailable
 from lambdas.shared.parcel import PresenceChange
@@ -58,7 +61,8 @@ class FakeBinder(FakeTransport):
         return {}
 
     async def ready(self, thing: str) -> None:
-        assert thing in self.bound
+        if thing not in self.bound:
+            self.bind([thing])
 
 
 class FakeStore:
@@ -123,18 +127,20 @@ class Scene:
         self.counters: Counter[str] = Counter()
         self.owned = True
         self.shape = "with"
-        told_to = PresenceProperty("online", self.binder, self._shapes, lambda: self.owned) if told else None
-        self._told = told_to
+        stop = Stop()
+        self.outlet = Outlet(self.binder, WriteBudget(0, stop), lambda: self.owned, stop)
+        self._told = PresenceProperty("online", self._shapes) if told else None
         self.present = PresentThings(
             "1",
             self.binder,
             Presence(unbind_delay=20, tells=told, counters=self.counters),
             self.store,  # type: ignore[arg-type] # a stand-in
             connections=self.connections,  # type: ignore[arg-type] # a stand-in
-            told=told_to,
+            told=self._told,
             counters=self.counters,
         )
         self.assigned = AssignedThings("1", self.binder, self._names, lambda: None, self.present)
+        self.assigned.pass_through(self.outlet)
 
     def _names(self) -> list[str]:
         if self._told is not None:
@@ -488,6 +494,21 @@ def test_a_write_that_hangs_does_not_hold_up_the_end() -> None:
             await until(lambda: bool(scene.binder.tried))
         assert scene.binder.accepted == []
         assert scene.store.records["pump"].told is None
+
+    asyncio.run(scenario())
+
+
+def test_presence_is_written_neither_while_the_lease_is_offered_nor_lost_when_that_is_taken_back() -> None:
+    async def scenario() -> None:
+        scene = Scene("pump", told=True)
+        async with scene.kept():
+            assert await scene.outlet.shut(1)
+            scene.present.take([event(1, connected=True)])
+            await asyncio.sleep(0.01)
+        assert scene.binder.tried == []  # nothing is left at work when the lease is offered
+        scene.outlet.reopen()
+        async with scene.kept():
+            await until(lambda: pushed(scene) == [("pump", "Online", True, NOW)])
 
     asyncio.run(scenario())
 

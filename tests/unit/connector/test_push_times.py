@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lambdas.connector import push_times
 from lambdas.connector.push_times import PushTimes, Timed
 from lambdas.thingworx.infotable import ValueRow
 
+if TYPE_CHECKING:
+    import pytest
+
 NOW = 1_800_000_000_000
 HOUR = 3_600_000
+IDS = map("0:{}:0".format, count())
 
 
 def times(now: int = NOW, **options: Any) -> PushTimes:
@@ -24,8 +30,10 @@ def row(at: int, value: Any = 1.0, name: str = "temp") -> ValueRow:
 
 def arrange(known: PushTimes, *rows: ValueRow, thing: str = "pump") -> Timed:
     """Arrange one reading, and have it delivered."""
-    timed = known.arrange(thing, rows)
+    reading = next(IDS)
+    timed = known.arrange(thing, reading, rows)
     known.delivered(thing, timed.rows)
+    known.settled(reading)
     return timed
 
 
@@ -68,8 +76,46 @@ def test_a_value_older_than_what_was_delivered_is_late_and_keeps_its_time() -> N
 
 def test_what_was_never_delivered_makes_nothing_late() -> None:
     known = times()
-    known.arrange("pump", [row(10)])
-    assert not known.arrange("pump", [row(5)]).late
+    known.arrange("pump", next(IDS), [row(10)])
+    assert not known.arrange("pump", next(IDS), [row(5)]).late
+
+
+def test_readings_that_come_again_without_an_answer_have_the_times_of_before() -> None:
+    known = times()
+    # Three in one millisecond, and one after it; none of them answered for.
+    readings = [("a", 5, 1.0), ("b", 5, 2.0), ("c", 5, 1.0), ("d", 6, 3.0)]
+
+    def come(*names: str) -> list[int]:
+        return [
+            known.arrange("pump", name, [row(at, value)]).rows[0].time
+            for name, at, value in readings
+            if name in names
+        ]
+
+    assert come("a", "b", "c", "d") == [5, 6, 7, 8]
+    assert come("a", "b", "c", "d") == [5, 6, 7, 8]
+    known.settled("a")
+    assert come("b", "c", "d") == [6, 7, 8]
+    assert arrange(known, row(6, 4.0)).rows[0].time == 9
+
+
+def test_a_reading_that_comes_again_with_one_more_property_has_a_time_for_that_too() -> None:
+    known = times()
+    known.arrange("pump", "a", [row(5)])
+    known.arrange("pump", "b", [row(5, 2.0)])
+    again = known.arrange("pump", "b", [row(5, 2.0), row(5, 2.0, "rpm")])
+    assert [pushed.time for pushed in again.rows] == [6, 5]
+
+
+def test_of_readings_never_answered_for_the_first_are_forgotten_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(push_times, "_MOST_READINGS", 2)
+    known = times()
+    for name in ("a", "b", "c"):
+        known.arrange("pump", name, [row(5, name)])
+    assert known.arrange("pump", "c", [row(5, "c")]).rows[0].time == 7
+    assert known.arrange("pump", "a", [row(5, "a")]).rows[0].time == 8
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 3)), max_size=40))

@@ -153,6 +153,56 @@ def test_what_was_stored_before_a_failure_counts_as_pushed() -> None:
     assert asyncio.run(scenario()).suppressed == 1
 
 
+def losing_the_slot(after: int) -> Callable[[], None]:
+    """A check that passes so many times."""
+    left = [after]
+
+    def check() -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise PermissionError("the slot is another's")
+
+    return check
+
+
+@pytest.mark.parametrize("way", ["push", "echo"])
+def test_what_waited_for_its_thing_to_be_bound_is_sent_only_when_it_still_may_be(way: str) -> None:
+    async def scenario() -> None:
+        peer = Peer(mode="silent")
+        async with asyncio.timeout(20), connected(peer) as (platform, transport):
+            owner = [True]
+
+            def check() -> None:
+                if not owner[0]:
+                    raise PermissionError("the slot is another's")
+
+            transport.bind(["pump"])
+            waiting = asyncio.create_task(getattr(transport, way)("pump", [row(1)], check))
+            await until(lambda: bool(peer.binds()))
+            owner[0] = False
+            assert platform.connection
+            for frame in peer.ask("pump", "NotifyPropertyUpdate"):
+                await platform.connection.send(frame)
+            with pytest.raises(PermissionError):
+                await waiting
+            assert not times(peer)
+
+    asyncio.run(scenario())
+
+
+def test_a_halved_call_ends_where_it_may_not_be_sent_any_more() -> None:
+    async def scenario() -> None:
+        peer = Peer()
+        peer.judge = refusing(Status.BAD_REQUEST, 4)
+        async with asyncio.timeout(20), connected(peer) as (_, transport):
+            with pytest.raises(PermissionError):
+                await transport.push("pump", [row(at) for at in (1, 2, 3, 4)], losing_the_slot(2))
+            assert times(peer) == [1, 2]
+            assert len(peer.calls("UpdateSubscribedPropertyValues")) == 2
+
+    asyncio.run(scenario())
+
+
 def test_one_request_is_in_flight_a_thing_and_many_things_at_once() -> None:
     async def scenario() -> None:
         async with asyncio.timeout(20), connected() as (platform, transport):

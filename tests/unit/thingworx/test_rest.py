@@ -125,6 +125,19 @@ def test_a_refused_key_is_read_again_once_and_a_new_one_used() -> None:
         assert [request.headers["appKey"] for request in platform.received] == ["old", KEY, KEY]
 
 
+def test_a_call_with_a_new_key_is_made_only_when_it_still_may_be() -> None:
+    passes = [True, False]
+
+    def check() -> None:
+        if not passes.pop(0):
+            raise PermissionError("the slot is another's")
+
+    with answering(refusing("old")) as platform, client_of(platform.url, "old", KEY) as client:
+        with pytest.raises(PermissionError):
+            client.service("Things", "pump", "UpdatePropertyValues", {}, check)
+        assert len(platform.received) == 1
+
+
 def test_all_calls_that_were_refused_with_the_old_key_use_the_new_one() -> None:
     both = threading.Barrier(2)
 

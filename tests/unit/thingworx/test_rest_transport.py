@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from lambdas.shared.secrets import Secret
+    from lambdas.thingworx.transport import Check
 
 REMOTE, LOCAL = "UpdateSubscribedPropertyValues", "UpdatePropertyValues"
 
@@ -48,8 +49,9 @@ class Recording:
         self.called: list[str] = []
         self.closed = False
 
-    def service(self, _: str, thing: str, service: str, parameters: dict[str, Any]) -> None:
+    def service(self, _: str, thing: str, service: str, parameters: dict[str, Any], check: Check) -> None:
         """Keep it, and fail for a service that is missing."""
+        check()
         assert thing
         assert parameters["values"]["rows"]
         self.called.append(service)
@@ -134,6 +136,24 @@ def test_which_service_a_thing_has_is_learned_once_a_thing(missing: Exception) -
     client = Recording({REMOTE: missing})
     push(client, *[("tank", [row("Level", 1, at)]) for at in range(3)], ("other", [row("Level", 1, 1)]))
     assert client.called == [REMOTE, LOCAL, LOCAL, LOCAL, REMOTE, LOCAL]
+
+
+def test_each_call_is_made_only_when_it_still_may_be() -> None:
+    async def scenario(client: Recording) -> None:
+        transport = RestTransport(cast(RestClient, client), concurrency=2)
+        passes = [True, False]
+
+        def check() -> None:
+            if not passes.pop(0):
+                raise PermissionError("the slot is another's")
+
+        with pytest.raises(PermissionError):
+            await transport.push("tank", [row("Level", 1, 1)], check)
+        await transport.close()
+
+    recording = Recording({REMOTE: ThingworxCallFailed(404, "")})
+    asyncio.run(scenario(recording))
+    assert recording.called == [REMOTE]
 
 
 def test_a_thing_that_becomes_remote_is_learned_anew() -> None:

@@ -85,6 +85,7 @@ class Peer:
         """No connection yet."""
         self.session = 100
         self.numbers = itertools.count(1)
+        self.last_number = 0
         self.reassembler = Reassembler(lambda: 0.0)
 
     def connect(self) -> None:
@@ -164,7 +165,8 @@ class Peer:
         params: InfoTable | None = None,
     ) -> list[bytes]:
         """A request of the platform; endpoint ids are the platform's own business."""
-        ids = Ids(next(self.numbers), 0x8000_0001, self.session)
+        self.last_number = next(self.numbers)
+        ids = Ids(self.last_number, 0x8000_0001, self.session)
         return encode_message(Request(ids, method, EntityType.THINGS, name, characteristic, target, params))
 
     def serve(self, message: Request) -> list[bytes]:
@@ -204,3 +206,48 @@ class Peer:
     def calls(self, service: str) -> list[str]:
         """Things whose service was called, in order."""
         return [m.entity_name for m in self.heard if isinstance(m, Request) and m.target == service]
+
+
+@dataclass
+class Forgetful(Peer):
+    """Each BIND makes a new binding; what is pushed before that is synchronised is acknowledged and lost.
+
+    Attributes:
+        lost: Things of which values were lost.
+        bindings: Thing -> number of its latest binding.
+        synchronised: bindings that are.
+        asked: the binding that a SynchronizeModelState is about, by request id.
+    """
+
+    lost: list[str] = field(default_factory=list)
+    bindings: dict[str, int] = field(default_factory=dict)
+    synchronised: set[tuple[str, int]] = field(default_factory=set)
+    asked: dict[int, tuple[str, int]] = field(default_factory=dict)
+
+    def handle(self, frame: bytes) -> list[bytes]:
+        frames = super().handle(frame)
+        heard = self.heard[-1]
+        if isinstance(heard, Response) and heard.ids.request in self.asked:
+            self.synchronised.add(self.asked[heard.ids.request])
+        return frames
+
+    def bind(self, message: Bind) -> list[bytes]:
+        if message.method is Method.BIND:
+            for name in message.names:
+                self.bindings[name] = self.bindings.get(name, 0) + 1
+        return super().bind(message)
+
+    def ask(self, name: str, service: str, params: InfoTable | None = None) -> list[bytes]:
+        frames = super().ask(name, service, params)
+        if service == "SynchronizeModelState":
+            self.asked[self.last_number] = (name, self.bindings[name])
+        return frames
+
+    def serve(self, message: Request) -> list[bytes]:
+        binding = (message.entity_name, self.bindings.get(message.entity_name, 0))
+        if message.target == "GetPropertySubscriptions":
+            self.synchronised.add(binding)
+        if message.target == "UpdateSubscribedPropertyValues" and binding not in self.synchronised:
+            self.lost.append(message.entity_name)
+            return self.respond(message.ids, Status.SUCCESS)
+        return super().serve(message)

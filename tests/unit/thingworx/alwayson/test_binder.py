@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,8 +11,8 @@ from lambdas.thingworx.alwayson.binding import BoundThing, groups_of
 from lambdas.thingworx.alwayson.events import Broken, ThingParked
 from lambdas.thingworx.alwayson.multipart import encode_message
 from lambdas.thingworx.alwayson.session import State
-from tests.unit.thingworx.alwayson.dialogue import Dialogue
-from tests.unit.thingworx.alwayson.peer import Peer
+from tests.unit.thingworx.alwayson.dialogue import Dialogue, row
+from tests.unit.thingworx.alwayson.peer import Forgetful, Peer
 
 
 def named(count: int) -> list[str]:
@@ -206,6 +207,123 @@ def test_a_thing_bound_again_is_not_taken_for_served_by_what_was_asked_of_it_bef
     dialogue.peer.mode = "current"
     dialogue.hear(dialogue.peer.synchronise("a"))
     assert ready(dialogue) == {"a"}
+
+
+def pushed_when_ready(dialogue: Dialogue, thing: str, *late: bytes) -> None:
+    """Push at the first moment at which the transport would; `late` comes right after the next answers."""
+    for _ in range(9):
+        if dialogue.phase(thing) == "ready":
+            dialogue.session.push(thing, [row(1)])
+            dialogue.talk()
+            return
+        frames = dialogue.session.frames_to_send()
+        for answer in [answer for frame in frames for answer in dialogue.peer.handle(frame)]:
+            dialogue.hear([answer])
+        dialogue.hear(list(late))
+        late = ()
+        if not frames:
+            dialogue.wait(10.1)
+    raise AssertionError(dialogue.phase(thing))
+
+
+def test_a_thing_bound_once_more_is_not_taken_for_served_by_a_synchronisation_of_before() -> None:
+    peer = Forgetful()
+    dialogue = Dialogue(peer)
+    dialogue.session.bind(["a"])
+    dialogue.connect()
+    late = peer.synchronise("a")  # it was changed; and is bound once more while that is on its way
+    peer.mode = "silent"
+    dialogue.session.rebind(["a"])
+    dialogue.hear(late)
+    assert dialogue.phase("a") != "ready"
+    pushed_when_ready(dialogue, "a")
+    assert not peer.lost
+
+
+def test_a_thing_bound_once_more_is_not_taken_for_served_by_subscriptions_asked_for_before() -> None:
+    peer = Forgetful(mode="legacy")
+    dialogue = Dialogue(peer)
+    dialogue.session.bind(["a"])
+    dialogue.connect()
+    dialogue.wait(6)
+    dialogue.hear(peer.ask("a", "NotifyPropertyUpdate"))
+    late = [answer for frame in dialogue.session.frames_to_send() for answer in peer.handle(frame)]
+    peer.mode = "silent"
+    dialogue.session.rebind(["a"])
+    dialogue.hear(late)
+    assert dialogue.phase("a") != "ready"
+    pushed_when_ready(dialogue, "a")
+    assert not peer.lost
+
+
+@pytest.mark.parametrize("why", ["rebound", "overdue"])
+def test_a_synchronisation_that_comes_late_loses_no_value(why: str) -> None:
+    peer = Forgetful()
+    dialogue = Dialogue(peer)
+    peer.mode = "silent"
+    dialogue.session.bind(["a", "b"])
+    dialogue.connect()
+    peer.mode = "current"
+    late = peer.synchronise("a")
+    peer.mode = "silent"
+    if why == "rebound":
+        dialogue.session.rebind(["a"])
+        pushed_when_ready(dialogue, "a", *late)  # after the answer to the next BIND
+    else:
+        dialogue.time += 10.1
+        dialogue.session.tick()
+        dialogue.hear(late)  # while that BIND is under way
+        pushed_when_ready(dialogue, "a")
+    assert not peer.lost
+
+
+def test_a_thing_that_waits_for_its_bind_when_it_is_bound_once_more_is_bound_after_that() -> None:
+    peer = Forgetful()
+    dialogue = Dialogue(peer)
+    dialogue.session.bind(["a"])
+    dialogue.connect()
+    late = peer.synchronise("a")
+    dialogue.session.bind([str(number) * 5000 for number in range(8)])  # as many BINDs as may be under way
+    waiting = dialogue.session.frames_to_send()
+    dialogue.session.rebind(["a"])
+    dialogue.hear(late)
+    dialogue.session.rebind(["a"])
+    assert dialogue.phase("a") == "wanted"
+    for frame in waiting:
+        dialogue.hear(peer.handle(frame))
+    pushed_when_ready(dialogue, "a")
+    assert peer.bindings["a"] == 2
+    assert not peer.lost
+
+
+def test_a_thing_whose_bind_is_under_way_when_it_is_bound_once_more_is_bound_after_that() -> None:
+    """Another connection may have taken it between that BIND and its answer."""
+    peer = Forgetful()
+    dialogue = Dialogue(peer)
+    dialogue.connect()
+    dialogue.session.bind(["a", "b"])
+    answers = [answer for frame in dialogue.session.frames_to_send() for answer in peer.handle(frame)]
+    dialogue.session.rebind(["a"])
+    dialogue.hear(answers)
+    assert dialogue.phase("b") == "ready"
+    pushed_when_ready(dialogue, "a")
+    assert (peer.bindings["a"], peer.bindings["b"]) == (2, 1)
+    assert not peer.lost
+
+
+def test_after_a_bind_without_answer_its_synchronisation_is_not_taken_for_that_of_the_next() -> None:
+    peer = Forgetful()
+    dialogue = Dialogue(peer)
+    dialogue.connect()
+    dialogue.session.bind(["a", "b"])
+    _, *late = [answer for frame in dialogue.session.frames_to_send() for answer in peer.handle(frame)]
+    peer.mode = "silent"
+    dialogue.time += 31
+    dialogue.session.tick()
+    dialogue.hear(late)
+    assert not ready(dialogue)
+    pushed_when_ready(dialogue, "a")
+    assert not peer.lost
 
 
 def test_a_thing_whose_unbind_gets_no_answer_is_bound_again_all_the_same() -> None:
