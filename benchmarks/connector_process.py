@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import logging
-import re
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -45,6 +45,7 @@ __all__ = ["TICK_SECONDS", "Options", "connector", "parcels", "until", "world"]
 TICK_SECONDS = 0.5
 _LANES = 8
 _CONTROL, _HELD = "control", "held"
+_TOLD = ("gap_ms", "transitions")
 _SHAPES = {"s": {"temp": Property("NUMBER", "Temp")}}
 
 
@@ -158,9 +159,9 @@ def connector(number: int, options: Options, aws_address: Any, url: str, tell: A
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         asyncio.run(live())
-    told = [float(gap) for gap in re.findall(r'"handover_gap_ms":\[([0-9.]+)', printed.getvalue())]
-    moved = [float(count) for count in re.findall(r'"handover_transitions":\[([0-9.]+)', printed.getvalue())]
-    tell.put(("ended", {"gap_ms": sum(told), "transitions": sum(moved)}))
+    records = [json.loads(line) for line in printed.getvalue().splitlines() if '"_aws"' in line]
+    told = {name: sum(record.get(f"handover_{name}", 0) for record in records) for name in _TOLD}
+    tell.put(("ended", told))
 
 
 @contextlib.contextmanager

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import boto3
 from moto import mock_aws
+from moto.dynamodb.responses import DynamoHandler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +32,21 @@ _CREDENTIALS = {
 
 @contextlib.contextmanager
 def aws() -> Iterator[None]:
-    """An empty AWS account in memory, for the boto3 clients made inside."""
-    with mock.patch.dict(os.environ, _CREDENTIALS), mock_aws():
+    """An empty AWS account in memory, for the boto3 clients made inside.
+
+    DynamoDB serves one call at a time: a conditional write of moto's is not atomic beside other threads.
+    """
+    alone, serve = threading.Lock(), DynamoHandler.call_action
+
+    def call_action(handler: DynamoHandler) -> Any:
+        with alone:
+            return serve(handler)
+
+    with (
+        mock.patch.dict(os.environ, _CREDENTIALS),
+        mock.patch.object(DynamoHandler, "call_action", call_action),
+        mock_aws(),
+    ):
         yield
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -138,9 +137,7 @@ class Names:
 
 
 class Failing:
-    """A client of which calls fail from a moment on; one call at a time, as the table's are atomic."""
-
-    _alone = threading.Lock()
+    """A client of which calls fail from a moment on."""
 
     def __init__(self, client: DynamoDBClient) -> None:
         self._client = client
@@ -154,8 +151,7 @@ class Failing:
             self.calls += 1
             if self.fails(self.calls):
                 raise EndpointConnectionError(endpoint_url="https://dynamodb")
-            with self._alone:
-                return call(**arguments)
+            return call(**arguments)
 
         return made
 
