@@ -25,6 +25,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.connector_process import TICK_SECONDS, Options, connector, parcels, until, world
+from lambdas.shared.settings import ConnectorSettings
 
 if TYPE_CHECKING:
     from benchmarks.aws_process import Aws
@@ -229,7 +230,7 @@ def main() -> int:
     parser.add_argument("--latency-ms", type=int, default=20)
     parser.add_argument("--aws-latency-ms", type=float, default=5.0)
     parser.add_argument("--serve-seconds", type=float, default=4.0)
-    parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--concurrency", type=int, default=ConnectorSettings.delivery_concurrency)
     parser.add_argument("--policy", choices=(*POLICIES, "both"), default="both")
     asked = vars(parser.parse_args())
     policy, handovers = asked.pop("policy"), asked.pop("handovers")

@@ -24,6 +24,7 @@ from typing import Any
 
 from benchmarks.connector_process import Options, connector, parcels, until, world
 from benchmarks.handover import Writes
+from lambdas.shared.settings import ConnectorSettings
 
 GROWTH_MIB = 4.0
 #: Above the budget: one second's burst, and a call begun in it.
@@ -125,7 +126,7 @@ def main() -> int:
         latency_ms=5,
         aws_latency_ms=5.0,
         serve_seconds=10**6,
-        concurrency=64,
+        concurrency=ConnectorSettings.delivery_concurrency,
         life_seconds=10**6,
         max_writes=asked.budget,
     )

@@ -33,6 +33,8 @@ _LANES_SECONDS = 0.2
 _SHORT_POLL_SECONDS = 1
 #: How soon receiving begins again after a rest.
 _REST_SECONDS = 0.02
+#: Pause after an empty answer where calls are not to wait for messages.
+_SHORT_PAUSE_SECONDS = 0.1
 
 
 class Drain:
@@ -42,7 +44,7 @@ class Drain:
         queue: the slot's queue.
         delivery: settles readings.
         stop: ends receiving, then waiting.
-        poll_seconds: how long the next receive call may wait for messages.
+        poll_seconds: how long the next receive call may wait for messages; 0 makes short calls, ten a second.
         counters: what happened, by name.
         most_messages: how many are held at once, about.
     """
@@ -119,6 +121,8 @@ class Drain:
                 poll = 0 if full else min(poll, _SHORT_POLL_SECONDS)
             messages = await self._queue.receive(poll)
             full = len(messages) == BATCH
+            if not messages and self._poll_seconds() == 0:
+                await self._stop.wait_asked(_SHORT_PAUSE_SECONDS)
             if not self._delivery.owns():
                 self._stop.ask(StopReason.LEASE_LOST)
                 if messages:  # nothing of them has been sent on, so the owner may have them at once

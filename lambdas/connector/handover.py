@@ -28,8 +28,9 @@ __all__ = ["Call", "HandsOver", "Patience", "group_of", "groups_for"]
 #: Runs a blocking call of the lease in a thread.
 Call: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 
-#: Things of a group, about: their names share one frame, and one answer.
-_GROUP = 100
+#: Things of a group, about: their names share one frame, and one answer. Each group takes some writes and
+#: reads of the table, while readings wait; a larger one is away for longer.
+_GROUP = 200
 #: Bounds how long the Things of a large slot take, at some ten milliseconds a group.
 _MOST_GROUPS = 50
 

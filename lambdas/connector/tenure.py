@@ -98,7 +98,8 @@ class Tenure:
             queue,
             delivery,
             stop=self._stop,
-            poll_seconds=lambda: 1 if self._life.state is State.LEAVING else self._timing.poll,
+            # A call that waits can't be ended, and a successor that comes would wait for it.
+            poll_seconds=lambda: 0 if self._life.state is State.LEAVING else self._timing.poll,
             most_messages=lambda: _LEAVING_MESSAGES if self._life.state is State.LEAVING else MOST_MESSAGES,
             counters=self._life.counters,
         )

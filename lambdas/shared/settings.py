@@ -261,4 +261,4 @@ class ConnectorSettings(_ThingworxSettings, _HeldSettings):
     stall_seconds: float = _setting("seconds above 0", _seconds, 300.0)
     max_writes_per_second: int = _setting("a whole number from 0", _whole(0, 10**9), 0)
     thing_retry_seconds: float = _setting("seconds above 0", _seconds, 60.0)
-    delivery_concurrency: int = _setting("a whole number from 1 to 100", _whole(1, 100), 16)
+    delivery_concurrency: int = _setting("a whole number from 1 to 256", _whole(1, 256), 64)

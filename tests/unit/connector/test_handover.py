@@ -503,7 +503,7 @@ def test_without_things_to_bind_only_the_lease_goes_over(client: DynamoDBClient)
 
 
 def test_groups_have_about_a_hundred_things_and_are_never_too_many() -> None:
-    assert [groups_for(things) for things in (0, 1, 100, 101, 1000, 1_000_000)] == [0, 1, 1, 2, 10, 50]
+    assert [groups_for(things) for things in (0, 1, 200, 201, 1000, 1_000_000)] == [0, 1, 1, 2, 5, 50]
     assert {group_of(f"thing-{number}", 7) for number in range(500)} == set(range(7))
 
 
