@@ -68,7 +68,7 @@ def edit_template(platform: Platform) -> None:
         (edit_template, {"temp": 1.5, "level": 7, "speed": 3.0}, {"temp": 1.5, "level": 7, "speed": 3.0}),
     ],
 )
-def test_values_follow_a_changed_model_and_those_in_flight_arrive_or_are_held(
+def test_values_follow_a_changed_model_and_those_in_flight_arrive_or_are_held_or_were_skipped_by_thingworx(
     stack: Stack,
     change: Callable[[Platform], None],
     payload: dict[str, Any],
@@ -94,6 +94,10 @@ def test_values_follow_a_changed_model_and_those_in_flight_arrive_or_are_held(
         ]
         return {temp for temp in in_flight if any(f"{temp}" in text for text in texts)}
 
+    def skipped() -> int:
+        """Rows under a remote name that was changed just before: acknowledged, and stored nowhere."""
+        return sum(row["property"].lower() == "temp" for row in list(stack.platform.log.rejected))
+
     with stack.serving("1"):
         send({"temp": 100.5, "level": 1})
         wait_until(lambda: stack.values(PUMP) == {"temp": 100.5, "level": 1})
@@ -108,7 +112,7 @@ def test_values_follow_a_changed_model_and_those_in_flight_arrive_or_are_held(
         before = len(stack.platform.log.since(0, thing=PUMP))
         send(payload)
         wait_until(lambda: stack.values(PUMP).get("temp") == 1.5)
-        wait_until(lambda: all(settled(temp) for temp in in_flight))
+        wait_until(lambda: sum(not settled(temp) for temp in in_flight) == skipped())
         fresh = {w.property: w.value for w in stack.platform.log.since(0, thing=PUMP)[before:]}
         assert {name: fresh.get(name) for name in expected} == expected
         assert set(stack.token.answers) == set()  # the same connector all the time

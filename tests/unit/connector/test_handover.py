@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 QUICK = Patience(probe=0.5, step=0.4, sign=1.5, poll=0.002)
 THINGS = [f"pump-{number}" for number in range(450)]
-GROUPS = 5
+GROUPS = groups_for(len(THINGS))
 
 
 class Platform:
