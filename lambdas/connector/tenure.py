@@ -182,9 +182,7 @@ class Tenure:
     def _is_stalled(self, drain: Drain, delivery: Delivery, budget: WriteBudget) -> bool:
         return self._stall.stalled(
             holds=drain.busy,
-            settled=any(
-                self._life.counters[name] for name in ("taken", "replayed_taken", "messages_deleted")
-            ),
+            settled=any(self._life.counters[name] for name in _SETTLED),
             excused=delivery.gate.closed or budget.spent,
             trouble=delivery.gate.last_failure,
         )
