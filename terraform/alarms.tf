@@ -78,7 +78,7 @@ locals {
       above   = 0
       says    = "A topic rule could not put messages into the stream."
       data    = "They are kept for 14 days in the queue of ingest errors and sent by nobody until then."
-      do      = "Read one: errorMessage says why. Too many for the shards: raise kinesis_shard_count. Then run python -m ops reingest --stack ${var.name} --source errors."
+      do      = "Read one: errorMessage says why. Too many for the shards: raise kinesis_shard_count, to at most double at a time. Then run python -m ops reingest --stack ${var.name} --source errors."
     }
     slots-unserved = {
       section = "a-slot-has-no-connector", period = 60, periods = 5, missing = "breaching" # a dead watch function says nothing

@@ -11,6 +11,9 @@ resource "aws_s3_bucket" "this" {
   bucket        = "${var.name}-${local.account}-${local.region}-${each.key}"
   force_destroy = each.value.force_destroy
   tags          = local.tags
+
+  # A bucket that destroy must leave, for it holds batches, keeps the key that they are read with.
+  depends_on = [aws_kms_key.this]
 }
 
 resource "aws_s3_bucket_public_access_block" "this" {

@@ -17,7 +17,7 @@ variable "thingworx_app_key_secret_arn" {
   nullable    = false
 
   validation {
-    condition     = can(regex("^arn:[^:]+:secretsmanager:[^:]+:[0-9]{12}:secret:.+$", var.thingworx_app_key_secret_arn))
+    condition     = can(regex("^arn:[^:]+:secretsmanager:[^:]+:[0-9]{12}:secret:.+-[A-Za-z0-9]{6}$", var.thingworx_app_key_secret_arn))
     error_message = "Give the ARN of the secret (arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX), not its name and not the key itself."
   }
 }
@@ -28,7 +28,7 @@ variable "thingworx_ca_secret_arn" {
   default     = null
 
   validation {
-    condition     = var.thingworx_ca_secret_arn == null || can(regex("^arn:[^:]+:secretsmanager:[^:]+:[0-9]{12}:secret:.+$", var.thingworx_ca_secret_arn))
+    condition     = var.thingworx_ca_secret_arn == null || can(regex("^arn:[^:]+:secretsmanager:[^:]+:[0-9]{12}:secret:.+-[A-Za-z0-9]{6}$", var.thingworx_ca_secret_arn))
     error_message = "Give the ARN of the secret (arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX) whose text is the PEM of the authorities, not its name and not the text itself."
   }
 }
@@ -39,7 +39,7 @@ variable "thingworx_client_certificate_secret_arn" {
   default     = null
 
   validation {
-    condition     = var.thingworx_client_certificate_secret_arn == null || can(regex("^arn:[^:]+:secretsmanager:[^:]+:[0-9]{12}:secret:.+$", var.thingworx_client_certificate_secret_arn))
+    condition     = var.thingworx_client_certificate_secret_arn == null || can(regex("^arn:[^:]+:secretsmanager:[^:]+:[0-9]{12}:secret:.+-[A-Za-z0-9]{6}$", var.thingworx_client_certificate_secret_arn))
     error_message = "Give the ARN of the secret (arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX) whose text is the PEM of the certificate and its key, not its name and not the text itself."
   }
 }
@@ -109,7 +109,7 @@ variable "redis_auth_secret_arn" {
   default     = null
 
   validation {
-    condition     = var.redis_auth_secret_arn == null || can(regex("^arn:[^:]+:secretsmanager:[^:]+:[0-9]{12}:secret:.+$", var.redis_auth_secret_arn))
+    condition     = var.redis_auth_secret_arn == null || can(regex("^arn:[^:]+:secretsmanager:[^:]+:[0-9]{12}:secret:.+-[A-Za-z0-9]{6}$", var.redis_auth_secret_arn))
     error_message = "Give the ARN of the secret (arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX), not its name and not the password itself."
   }
   validation {
@@ -349,7 +349,7 @@ variable "max_clock_ahead_seconds" {
 }
 
 variable "kinesis_shard_count" {
-  description = "Shards of the ingest stream: each takes 1,000 messages and 1 MB a second. null lets AWS scale it on demand, at a higher price."
+  description = "Shards of the ingest stream: each takes 1,000 messages and 1 MB a second. AWS refuses to more than double or to less than halve it at once. null lets AWS scale it on demand, at a higher price."
   type        = number
   default     = 1
 
@@ -366,8 +366,8 @@ variable "kinesis_retention_hours" {
   nullable    = false
 
   validation {
-    condition     = var.kinesis_retention_hours >= 24 && var.kinesis_retention_hours <= 8760
-    error_message = "Kinesis keeps records for 24 to 8760 hours."
+    condition     = var.kinesis_retention_hours >= 24 && var.kinesis_retention_hours <= 8760 && floor(var.kinesis_retention_hours) == var.kinesis_retention_hours
+    error_message = "Kinesis keeps records for 24 to 8760 whole hours."
   }
 }
 
@@ -572,7 +572,7 @@ variable "connector_timings" {
     thing_retry_seconds         = optional(number, 60)
     stall_seconds               = optional(number, 300)
     unbind_delay_seconds        = optional(number, 5)
-    back_off_seconds            = optional(list(number), [5, 15, 60, 300])
+    back_off_seconds            = optional(list(number), [5, 15, 60])
     turns_per_execution         = optional(number, 100)
     seconds_per_execution       = optional(number, 86400)
   })
@@ -594,6 +594,14 @@ variable "connector_timings" {
   validation {
     condition     = var.connector_timings.lease_seconds >= 3
     error_message = "A lease is renewed three times in its length: set lease_seconds to 3 or more."
+  }
+  validation {
+    condition     = var.connector_timings.lease_seconds <= var.connector_timings.heartbeat_seconds
+    error_message = "The slot of a connector that died is free when its lease has ended: keep lease_seconds at or below heartbeat_seconds, after which its successor is started."
+  }
+  validation {
+    condition     = var.connector_timings.heartbeat_seconds <= var.connector_timings.lifetime_seconds
+    error_message = "A connector is to beat while it lives: keep heartbeat_seconds at or below lifetime_seconds."
   }
   validation {
     condition = alltrue([
@@ -644,8 +652,8 @@ variable "connector_reserved_concurrency" {
   default     = null
 
   validation {
-    condition     = var.connector_reserved_concurrency == null || try(var.connector_reserved_concurrency >= 2, false)
-    error_message = "Reserve at least 2 (two a slot while it is handed over), or null."
+    condition     = var.connector_reserved_concurrency == null || try(var.connector_reserved_concurrency >= 2 && floor(var.connector_reserved_concurrency) == var.connector_reserved_concurrency, false)
+    error_message = "Reserve a whole number of at least 2 (two a slot while it is handed over), or null."
   }
 }
 

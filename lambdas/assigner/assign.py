@@ -13,11 +13,11 @@ from lambdas.shared.seen import NAME as SEEN
 from lambdas.shared.seen import as_lists
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from lambdas.assigner.fetched import Fetched
     from lambdas.assigner.plan import Findings
-    from lambdas.shared.control_table import ControlTable
+    from lambdas.shared.control_table import ControlTable, Slot
     from lambdas.shared.shape import Shape
     from lambdas.shared.staging import Staging
 
@@ -78,20 +78,27 @@ def assign(control: ControlTable, staging: Staging, rules: Rules, clock: Callabl
         rules.removal_percent,
         rules.allow_removals,
     )
-    plan = make_plan(control.things(), control.slots(), fetched.found, limits)
+    slots = control.slots()
+    plan = make_plan(control.things(), slots, fetched.found, limits)
     key = staging.put("plan", _document(plan, fetched))
     if not rules.dry_run:
         apply(control, plan, fetched.shapes, next_slot=next_slot, lanes=rules.lanes)
         if fetched.seen is not None:
             staging.put(SEEN, fetched.seen.to_document())
     staging.put("steps", {"steps": fetched.steps | {"assign": [began, clock()]}})
-    return _answer(plan, key, [] if rules.dry_run else slot_packets(plan.slots))
+    return _answer(plan, key, [] if rules.dry_run else slot_packets([*plan.slots, *_draining(slots)]))
 
 
 def repair(control: ControlTable) -> dict[str, Any]:
-    """Plan nothing: the answer of the step with all active slots, so that each is opened again."""
-    slots = [slot.id for slot in control.slots() if slot.state == "active"]
-    return _answer(Plan(slots=slots), None, slot_packets(slots))
+    """Plan nothing: the answer of the step with all slots that are served, so that each is opened again."""
+    slots = control.slots()
+    active = [slot.id for slot in slots if slot.state == "active"]
+    return _answer(Plan(slots=active), None, slot_packets([*active, *_draining(slots)]))
+
+
+def _draining(slots: Iterable[Slot]) -> list[str]:
+    """Slots that get no Things any more, but deliver what their queues still hold."""
+    return [slot.id for slot in slots if slot.state == "draining"]
 
 
 def apply(

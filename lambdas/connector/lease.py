@@ -101,6 +101,11 @@ class Lease:
         """The name of this invocation."""
         return self._owner
 
+    @property
+    def epoch(self) -> int:
+        """The epoch that this connector was started for."""
+        return self._epoch
+
     def valid(self) -> bool:
         """Whether side effects are still ours to make."""
         if self._released or self._given_away or self._counted_from is None:

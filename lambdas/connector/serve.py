@@ -128,6 +128,8 @@ class Connector:
 
     async def _own_the_slot(self) -> None:
         life = self._life
+        if not await self._wanted():
+            return
         await life.parts.transport.open()
         life.enter(State.WAITING)
         if not await self._acquired():
@@ -148,6 +150,20 @@ class Connector:
             await life.parts.transport.close()
             # When this fails, the lease runs out by itself.
             await life.tried(life.parts.lease.release)
+
+    async def _wanted(self) -> bool:
+        """Whether the slot is still this connector's to serve.
+
+        Asked before ThingWorx is: while that can't be reached, a state machine that was superseded, or whose
+        slot stops, would otherwise start connectors for ever.
+        """
+        life = self._life
+        slot = await life.controlled(life.parts.lease.view)
+        if slot.epoch > life.parts.lease.epoch:
+            life.stop.ask(StopReason.SUPERSEDED)
+        elif slot.state in ("stopping", "gone"):
+            life.stop.ask(StopReason.SLOT_STOPPING)
+        return not life.stop.asked
 
     async def _acquired(self) -> bool:
         """Wait for the lease; false when there is a reason not to serve."""

@@ -21,7 +21,13 @@ _CAUSE_LIMIT = 32_768
 
 
 class TokenClosed(Exception):  # noqa: N818 - a state of the world, not a programming error
-    """The task has timed out, was stopped or was answered already."""
+    """The task has timed out, was stopped or was answered already.
+
+    Attributes:
+        retried: the client had called before, and that call's answer got lost.
+    """
+
+    retried = False
 
 
 class TaskToken:
@@ -39,6 +45,7 @@ class TaskToken:
         self._client = client
         self._token = token
         self._lock = threading.Lock()
+        self._tried = False
         self.answered = False
 
     def beat(self) -> None:
@@ -54,12 +61,20 @@ class TaskToken:
     def answer(self, follow_up: str, reason: str) -> None:
         """End the task: `handover`, `again` or `stop`, with a reason for people.
 
+        A token that is closed after a try that failed may have been closed by that very try, whose answer got
+        lost. It counts as that: else a connector would end at once whose successor is only being started.
+
         Raises:
             TokenClosed: nobody waits any more.
         """
         output = orjson.dumps({"next": follow_up, "reason": reason}).decode()
         with self._lock:
-            self._call(lambda: self._client.send_task_success(taskToken=self._token, output=output))
+            tried, self._tried = self._tried, True
+            try:
+                self._call(lambda: self._client.send_task_success(taskToken=self._token, output=output))
+            except TokenClosed as closed:
+                if not (tried or closed.retried):
+                    raise
             self.answered = True
 
     def fail(self, error: BaseException) -> None:
@@ -78,5 +93,7 @@ class TaskToken:
             call()
         except ClientError as error:
             if error.response["Error"]["Code"] in _CLOSED:
-                raise TokenClosed(error.response["Error"].get("Message", "")) from error
+                closed = TokenClosed(error.response["Error"].get("Message", ""))
+                closed.retried = error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0
+                raise closed from error
             raise

@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from lambdas.shared.connectors import SERVED
+from lambdas.shared.connectors import MIN_AGE, SERVED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from lambdas.watch.table import WatchedSlot
 
-__all__ = ["Executions", "Life", "may_be_dead", "named", "noted", "served"]
+__all__ = ["Executions", "Life", "lately_started", "may_be_dead", "named", "noted", "served"]
 
 #: Milliseconds between two starts of the same slot, at most.
 _MOST_PAUSE = 3_600_000
@@ -66,8 +66,17 @@ def noted(slot: WatchedSlot, now: int) -> Life:
 
 
 def may_be_dead(slot: WatchedSlot, now: int, grace: int) -> bool:
-    """Whether the slot has had no lease for `grace` milliseconds, and no start for long enough."""
+    """Whether the slot has had no lease for `grace` milliseconds, and no start for long enough.
+
+    A start of just now may have got lost on its way to Step Functions: it is repeated under its name.
+    """
     if served(slot, now) or not slot.unserved_since or slot.slot.queue_url is None:
         return False
     pause = min(grace * 2 ** min(slot.restarts, _MOST_DOUBLINGS), _MOST_PAUSE)
-    return now - slot.unserved_since >= grace and now - slot.slot.last_start >= pause
+    due = now - slot.slot.last_start >= pause
+    return now - slot.unserved_since >= grace and (due or lately_started(slot, now))
+
+
+def lately_started(slot: WatchedSlot, now: int) -> bool:
+    """Whether starting the slot's connector would repeat its last start: see `start_connector`."""
+    return now - slot.slot.last_start <= MIN_AGE

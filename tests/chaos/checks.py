@@ -186,9 +186,7 @@ def _in_force(changes: list[Hold], moment: float, pace: float) -> Iterator[Hold]
     for index in range(max(0, bisect_right(times, since) - 1), bisect_right(times, moment)):
         hold = changes[index]
         end = changes[index + 1].at if index + 1 < len(changes) else float("inf")
-        # A renewal that came late renews what had not run out for anybody else: the table decides.
-        same = index + 1 < len(changes) and changes[index + 1].owner == hold.owner
-        if hold.owner and (same or min(hold.until, end) >= since):
+        if hold.owner and min(hold.until, end) >= since:
             yield hold
 
 

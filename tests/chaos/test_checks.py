@@ -154,6 +154,14 @@ def test_nobody_may_write_after_a_lease_that_has_run_out() -> None:
     assert _broken(history) == {"only the owner of a slot delivers"}
 
 
+def test_a_renewal_does_not_cover_the_time_in_which_the_lease_had_run_out() -> None:
+    history = _kept(1)
+    history.holds = [_owned_by("a", until=9.0), _owned_by("a", at=10.5)]
+    assert _broken(history) == {"only the owner of a slot delivers"}
+    history.holds = [_owned_by("a", until=9.9), _owned_by("a", at=10.5)]  # under way when it ended
+    assert _broken(history) == set()
+
+
 def test_a_platform_that_was_deaf_is_no_witness_of_the_moment() -> None:
     history = _kept(1)
     history.holds = [_owned_by("a", until=5.0)]

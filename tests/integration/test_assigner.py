@@ -191,6 +191,19 @@ def test_repair_names_every_active_slot_and_plans_nothing(control: ControlTable)
     )
 
 
+@pytest.mark.parametrize("repair", [False, True])
+def test_a_slot_that_drains_is_opened_too_though_it_gets_no_things(
+    control: ControlTable,
+    repair: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    discover("run-1", "a", "b", "c")
+    set_state("2", "draining")
+    stage("run-2", dict.fromkeys(["a", "b"], ID))
+    call("begin", "run-2")
+    answer = call("assign", "run-2", repair=repair, allow_removals=True)
+    assert (answer["slot_packets"], answer["slots"]) == ([["1", "2"]], 1)
+
+
 def test_slots_are_dealt_out_in_at_most_two_hundred_packets() -> None:
     for slots in (0, 1, 10, 11, 2000, 2001, 10_000):
         ids = [str(number) for number in range(slots)]

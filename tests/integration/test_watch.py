@@ -314,6 +314,22 @@ def test_a_connector_that_dies_again_and_again_is_started_later_and_later(world:
     assert [later - sooner for sooner, later in itertools.pairwise(starts)] == [4, 8, 16, 32, 60]
 
 
+def test_a_start_that_got_lost_is_repeated_at_the_next_look(world: World) -> None:
+    world.add_slot("1")
+    world.change("1", epoch=4, last_start=1, unserved_since=1)
+    throttled = ClientError({"Error": {"Code": "ThrottlingException", "Message": "slower"}}, "StartExecution")
+    with (
+        mock.patch.object(handler._parts().sfn, "start_execution", side_effect=throttled),
+        pytest.raises(WatchFailed, match="slower"),
+    ):
+        world.look()
+    assert world.slot("1").epoch == 5
+    world.look()
+    assert list(world.executions("connector")) == ["1-5-0"]
+    world.look()
+    assert list(world.executions("connector")) == ["1-5-0"]
+
+
 def test_a_slot_that_is_served_again_is_well_again(world: World) -> None:
     world.add_slot("1")
     world.assign("pump", "1")

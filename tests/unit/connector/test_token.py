@@ -54,6 +54,25 @@ def test_nobody_waiting_is_told_apart_from_failures(stub: Stubber, operation: st
     assert not token.answered
 
 
+@pytest.mark.parametrize("code", CLOSED)
+def test_an_answer_that_got_lost_is_not_taken_for_somebody_elses(stub: Stubber, code: str) -> None:
+    stub.add_client_error("send_task_success", "InternalFailure", http_status_code=500)
+    stub.add_client_error("send_task_success", code)
+    token = token_of(stub)
+    with pytest.raises(ClientError):
+        token.answer("handover", "time")
+    assert not token.answered
+    token.answer("handover", "time")
+    assert token.answered
+
+
+def test_a_call_that_the_client_repeated_by_itself_may_have_been_taken(stub: Stubber) -> None:
+    stub.add_client_error("send_task_success", "TaskTimedOut", response_meta={"RetryAttempts": 1})
+    token = token_of(stub)
+    token.answer("handover", "time")
+    assert token.answered
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_other_errors_are_passed_on(stub: Stubber, operation: str) -> None:
     stub.add_client_error(operation, "ThrottlingException")

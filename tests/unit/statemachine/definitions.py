@@ -31,7 +31,7 @@ SUBSTITUTIONS = {
         "connector_state_machine_arn": MACHINE + "connector",
         "heartbeat_seconds": 45,
         "serve_seconds": 1020,
-        "back_off_seconds": "5, 15, 60, 300",
+        "back_off_seconds": "5, 15, 60",
         "turns_per_execution": 100,
         "seconds_per_execution": 86400,
     },

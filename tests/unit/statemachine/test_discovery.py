@@ -203,6 +203,14 @@ def test_slots_that_cannot_be_opened_fail_the_run_after_the_others_are_published
     assert functions.actions[-4:] == ["open", "open", "publish", "end"]
 
 
+def test_long_causes_of_many_slots_leave_room_in_the_state() -> None:
+    functions = Functions(open=TaskError("SlotsNotOpened", "slot 1: " + "x" * 32_000))
+    with pytest.raises(TaskError) as failure:
+        run(functions, {})
+    assert len(failure.value.cause) == 500
+    assert functions.actions[-2:] == ["publish", "end"]
+
+
 def test_a_failed_release_does_not_hide_why_the_run_failed() -> None:
     functions = Functions(list=TaskError("ThingworxRefused", "first"), end=TaskError("Conflict", "second"))
     with pytest.raises(TaskError) as failure:

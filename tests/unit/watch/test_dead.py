@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lambdas.shared.connectors import MIN_AGE
 from lambdas.shared.control_table import Slot
 from lambdas.watch.dead import Executions, Life, may_be_dead, named, noted
 from lambdas.watch.table import WatchedSlot
@@ -47,11 +48,17 @@ def test_a_slot_without_queue_waits_for_a_discovery_run() -> None:
 
 
 def test_each_restart_in_a_row_comes_later() -> None:
-    for restarts, minutes in enumerate([2, 4, 8, 16, 32, 60, 60]):
+    for restarts, minutes in enumerate([4, 8, 16, 32, 60, 60], 1):
         started = NOW - minutes * 60_000
         tried = slot(last_start=started, unserved_since=1, restarts=restarts)
         assert may_be_dead(tried, NOW, GRACE)
         assert not may_be_dead(tried, NOW - 1, GRACE)
+
+
+def test_a_start_of_just_now_may_have_got_lost_and_is_repeated() -> None:
+    tried = slot(last_start=NOW - MIN_AGE, unserved_since=1, restarts=5)
+    assert may_be_dead(tried, NOW, GRACE)
+    assert not may_be_dead(tried, NOW + 1, GRACE)
 
 
 def test_a_slot_that_was_served_for_ten_minutes_is_well_again() -> None:
