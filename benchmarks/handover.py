@@ -20,7 +20,7 @@ import multiprocessing
 import sys
 import time
 from array import array
-from collections import defaultdict
+from collections import defaultdict, deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from lambdas.shared.settings import ConnectorSettings
 
 if TYPE_CHECKING:
     from benchmarks.aws_process import Aws
+    from sandbox.thingworx.platform import Transition
     from sandbox.thingworx.server import SimulatorServer
 
 POLICIES = ("last-in-wins", "first-in-wins")
@@ -156,20 +157,27 @@ def measure(policy: str, handovers: int, options: Options) -> bool:
         run.first()
         until(lambda: len(simulator.platform.edges) == options.things)
         writes.collect()
-        connected = len(simulator.platform.transitions)
+        simulator.platform.transitions.clear()
+        moved: list[Transition] = []
         for number in range(handovers):
             run.next()
             writes.collect()
+            moved += _taken(simulator.platform.transitions)
             print(f"\r{policy}: {number + 1} of {handovers}", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
         time.sleep(options.serve_seconds / 2)
         ticks = aws.stop_producing()
         until(lambda: _drained(writes, ticks, options.things))
-        moved = list(simulator.platform.transitions)[connected:]
+        moved += _taken(simulator.platform.transitions)
         run.last()
     print(f"{policy}, {handovers} hand-overs of {options.things} Things at {options.latency_ms} ms:")
     most_moves = 0 if policy == "last-in-wins" else 2 * options.things * handovers
     return _report(options, writes, run, ticks, moved) and len(moved) <= most_moves
+
+
+def _taken(transitions: deque[Transition]) -> list[Transition]:
+    """Those of since the last time: the platform keeps a limited number."""
+    return [transitions.popleft() for _ in range(len(transitions))]
 
 
 def _drained(writes: Writes, ticks: int, things: int) -> bool:
@@ -177,7 +185,7 @@ def _drained(writes: Writes, ticks: int, things: int) -> bool:
     return sum(bool(times) and times[-1] >= ticks for times in writes.times.values()) == things
 
 
-def _report(options: Options, writes: Writes, run: Run, ticks: int, moved: list[Any]) -> bool:
+def _report(options: Options, writes: Writes, run: Run, ticks: int, moved: list[Transition]) -> bool:
     """Print the figures; whether the bars that both policies have are met, and that of being off."""
     off: list[int] = []
     gone: dict[str, int] = {}
