@@ -76,9 +76,18 @@ class Faults:
         """Kill one in the middle of a batch."""
         self._hit("router", lambda environment: environment.kill())
 
-    def freeze_connector(self, seconds: float) -> None:
-        """Stop one, and let it go on after some time: past its lease, or within it."""
-        self._hit("connector", lambda environment: self._freeze(environment, seconds))
+    def freeze_connector(self, seconds: float, lonely: float) -> None:
+        """Stop one, and let it go on after some time: past its lease, or within it.
+
+        For `lonely` seconds more it doesn't reach the control table, which would tell it whose the slot is.
+        """
+
+        def freeze(environment: Environment) -> None:
+            self._freeze(environment, seconds)
+            if lonely:
+                self._cut_off(environment.name, seconds + lonely)
+
+        self._hit("connector", freeze)
 
     def freeze_router(self, seconds: float) -> None:
         """Stop one in the middle of a batch for a while."""
@@ -149,7 +158,10 @@ class Faults:
 
     def lose_control_table(self, seconds: float) -> None:
         """Let no connector reach the control table, so that their leases end while they serve."""
-        fault = AwsFault("dynamodb", "*", "error", 1.0, caller="connector-*")
+        self._cut_off("connector-*", seconds)
+
+    def _cut_off(self, caller: str, seconds: float) -> None:
+        fault = AwsFault("dynamodb", "*", "error", 1.0, caller=caller)
         self._world.edge.faults.add(fault)
         self._after(seconds, lambda: self._world.edge.faults.remove(fault))
 

@@ -149,7 +149,7 @@ def _span(shortest: float, longest: float) -> Callable[[random.Random, Setting],
 
 def _freeze(rng: random.Random, _setting: Setting) -> dict[str, Any]:
     # Within a lease of one second, just past it with a successor at work, and long after it.
-    return {"seconds": rng.choice((0.5, 1.3, 1.6, 1.9, 2.5))}
+    return {"seconds": rng.choice((0.5, 1.3, 1.6, 1.9, 2.5)), "lonely": rng.choice((0.0, 0.7))}
 
 
 def _thing_span(rng: random.Random, setting: Setting) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def _sends(rng: random.Random, _setting: Setting) -> dict[str, Any]:
 _KINDS: dict[str, tuple[int, Callable[[random.Random, Setting], dict[str, Any]]]] = {
     "kill_connector": (4, _nothing),
     "freeze_connector": (5, _freeze),
-    "lose_control_table": (3, _span(0.8, 2.2)),
+    "lose_control_table": (3, _span(0.8, 2.6)),
     "kill_router": (2, _nothing),
     "freeze_router": (1, _span(0.2, 0.8)),
     "cut_sessions": (3, _nothing),
