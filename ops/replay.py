@@ -33,6 +33,9 @@ HELP = "send held readings again, with the times they had, through today's assig
 _AT_ONCE = 500
 _PROGRESS_EVERY = 20
 _THINGS_SHOWN = 50
+_NO_ROOM = (
+    "what ThingWorx can't take finds no room as rejected (input held); run the same command again tomorrow"
+)
 _CATCHING_UP = "its connector sends it, as soon as ThingWorx takes the Thing's readings again"
 
 
@@ -166,7 +169,8 @@ def _replay(selection: Selection, items: HeldItems, routing: Routing, stack: Sta
     for thing, cause in causes.items():
         sys.stderr.write(f"error: {thing}: {cause}\n")
     if counters["unsent"]:
-        sys.stderr.write("error: not all was sent; run the same command again\n")
+        why = "run the same command again" if causes else _NO_ROOM
+        sys.stderr.write(f"error: not all was sent; {why}\n")
     return 1 if counters["unsent"] else 0
 
 

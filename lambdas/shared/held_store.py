@@ -160,8 +160,28 @@ class HeldStore:
             botocore.exceptions.BotoCoreError: DynamoDB didn't answer.
         """
         unique = {_key(item): item for item in items}
+        return dict(Counter(unique[key].reason for key in self._hold(unique)))
+
+    def hold_each(self, items: Sequence[HeldReading]) -> list[bool]:
+        """Store `items`, as `hold` does, with its errors; whether each is stored now."""
+        dropped = self._hold({_key(item): item for item in items})
+        return [_key(item) not in dropped for item in items]
+
+    def is_empty(self) -> bool:
+        """Whether nothing has been held for as long as anything is kept."""
+        answer = self._client.query(
+            TableName=self._table,
+            ConsistentRead=True,
+            Limit=1,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues=to_item({":pk": _TOTAL}),
+        )
+        return not answer["Items"]
+
+    def _hold(self, unique: Mapping[tuple[str, str], HeldReading]) -> set[tuple[str, str]]:
+        """Store readings by their keys; the keys of those that were dropped."""
         if not unique:
-            return {}
+            return set()
         now = self._clock()
         self._start_day(now)
         taken: list[_Taken] = []
@@ -176,19 +196,7 @@ class HeldStore:
             raise
         beyond = unique.keys() - {_key(item) for item in kept}
         # Who crashed, or was interrupted, holds again what it has held before.
-        lost = beyond - self._there(sorted(beyond)) if beyond else beyond
-        return dict(Counter(unique[key].reason for key in lost))
-
-    def is_empty(self) -> bool:
-        """Whether nothing has been held for as long as anything is kept."""
-        answer = self._client.query(
-            TableName=self._table,
-            ConsistentRead=True,
-            Limit=1,
-            KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues=to_item({":pk": _TOTAL}),
-        )
-        return not answer["Items"]
+        return beyond - self._there(sorted(beyond)) if beyond else beyond
 
     def _start_day(self, now: float) -> None:
         today = datetime.fromtimestamp(now, UTC).date().isoformat()

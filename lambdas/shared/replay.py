@@ -33,7 +33,7 @@ class Replayed(NamedTuple):
     Attributes:
         counters: `sent`; `rejected`, moved there; `still_rejected`, left there; `unsent`, left where they
             were. Their sum is the number of readings given, without those that had come back.
-        cause: why some are unsent; empty when none is.
+        cause: why some couldn't be sent; empty when the unsent only found no room as rejected.
     """
 
     counters: Counter[str]
@@ -90,9 +90,12 @@ class Replayer:
         sent = self._sender.send(packed.chunks, {destination.slot: destination.queue_url}, may_go_on)
         end = len(given) if sent.unsent is None else sent.unsent
         unpackable = {fault.position for fault in packed.unpackable}
-        done = {entry.position for entry in plan.routed if entry.position < end} - unpackable
-        moved = self._moved({at: reading for at, reading in plan.refused.items() if at < end})
-        self._items.delete([given[at] for at in sorted(done | (moved - plan.still))])
+        refused = {at: reading for at, reading in plan.refused.items() if at < end}
+        moved = self._moved(refused)
+        # One that is refused in part and finds no room stays whole: a repeat is better than a lost value.
+        homeless = unpackable | (refused.keys() - moved)
+        done = {entry.position for entry in plan.routed if entry.position < end} - homeless
+        self._items.delete([given[at] for at in sorted(done | moved)])
         counters = Counter(
             sent=len(done),
             rejected=len(moved - done),
@@ -102,8 +105,9 @@ class Replayer:
         return Replayed(+counters, sent.cause)
 
     def _moved(self, refused: dict[int, HeldReading]) -> set[int]:
-        """Positions of the readings that are held as rejected now; none when there isn't room for all."""
-        return set() if self._held.hold(list(refused.values())) else set(refused)
+        """Positions of those that are held as rejected now; there was no room for the others."""
+        kept = self._held.hold_each(list(refused.values()))
+        return {position for position, held in zip(refused, kept, strict=True) if held}
 
 
 def _plan(plan: _Plan, position: int, item: HeldItem, destination: Destination) -> None:
@@ -125,6 +129,7 @@ def _refuse(plan: _Plan, position: int, item: HeldItem, reason: str, detail: str
     """Have a reading held as rejected; false when it is that already, for this very reason."""
     rejected = item.reading._replace(state="rejected", reason=reason, detail=detail)
     if (item.pk, item.reading.reason) == (partition("rejected", rejected.thing), reason):
+        plan.refused.pop(position, None)
         plan.still.add(position)
         return False
     plan.refused[position] = rejected

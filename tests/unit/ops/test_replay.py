@@ -49,15 +49,23 @@ class World:
             [ThingChange(None, ThingRecord(name, "1", "s", state, 1)) for name, state in states.items()]
         )
         self.items = HeldItems(HELD_TABLE, self.dynamodb, threads=1)
+        self.settings: dict[str, str] = {}
 
-    def hold(self, thing: str, minute: int, state: str = "unrouted", reason: str = "unknown_thing") -> None:
+    def hold(
+        self,
+        thing: str,
+        minute: int,
+        state: str = "unrouted",
+        reason: str = "unknown_thing",
+        payload: bytes = b'{"temp": 1}',
+    ) -> None:
         """Hold a reading of a minute after March began."""
         at = MARCH + minute * MINUTE
         store = HeldStore(
             HELD_TABLE, self.dynamodb, days=14, per_thing_per_day=10**6, per_day=10**9, threads=1
         )
         store.hold(
-            [HeldReading(state, thing, at, f"0:{minute}:0", reason, "", "t", b'{"temp": 1}')]  # type: ignore[arg-type]
+            [HeldReading(state, thing, at, f"0:{minute}:0", reason, "", "t", payload)]  # type: ignore[arg-type]
         )
 
     def sent(self) -> list[tuple[str, int]]:
@@ -93,6 +101,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         made = World()
         settings["INGEST_ERRORS_QUEUE_URL"] = made.errors_url
         settings["FAILURES_BUCKET"] = FAILURES
+        made.settings = settings
         yield made
 
 
@@ -180,6 +189,20 @@ def test_readings_that_sqs_does_not_take_stay_and_the_command_fails(
     assert "sent 0 readings" in shown.out
     assert "error: pump: " in shown.err
     assert "run the same command again" in shown.err
+    assert world.left() == ["unrouted pump"]
+
+
+def test_what_finds_no_room_as_rejected_stays_and_the_command_says_why_it_fails(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.settings["HELD_PER_THING_PER_DAY"] = "0"
+    world.hold("pump", 1, payload=b"{")
+    world.hold("pump", 2)
+    assert replay("--all") == 1
+    shown = capsys.readouterr()
+    assert "sent 1 readings" in shown.out
+    assert "1  stay held" in shown.out
+    assert "finds no room as rejected" in shown.err
     assert world.left() == ["unrouted pump"]
 
 

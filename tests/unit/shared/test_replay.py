@@ -179,11 +179,27 @@ def test_what_sqs_did_not_take_stays(world: World) -> None:
     assert world.replay() == ({"sent": 3}, "")
 
 
-def test_what_finds_no_room_as_rejected_stays_what_it_was(world: World) -> None:
-    world.hold(unrouted(1, b"{"), unrouted(2, b"{"))
-    replayed = world.replay(store=world.store(per_thing_per_day=1))
-    assert replayed.counters == {"unsent": 2}
-    assert len(world.left("unrouted")) == 2
+def test_what_finds_no_room_as_rejected_stays_what_it_was_and_nothing_is_in_two_places(
+    world: World,
+) -> None:
+    world.hold(unrouted(1, b"{"), unrouted(2, b"{"), unrouted(3))
+    assert world.replay(store=world.store(per_thing_per_day=1)) == (
+        {"sent": 1, "rejected": 1, "unsent": 1},
+        "",
+    )
+    assert world.left("rejected") == [(1, "not_json")]
+    assert world.left("unrouted") == [(2, "unknown_thing")]
+
+
+def test_a_reading_whose_refused_value_finds_no_room_is_sent_again_by_another_replay(world: World) -> None:
+    world.hold(unrouted(1, b'{"temp": "hot", "name": "x"}'))
+    assert world.replay(store=world.store(per_thing_per_day=0)) == ({"unsent": 1}, "")
+    assert world.left("unrouted") == [(1, "unknown_thing")]
+    assert world.replay(name="run-2") == ({"sent": 1}, "")
+    assert world.left("unrouted") == []
+    assert world.left("rejected") == [(1, "value_refused")]
+    sent = [(entry.time, entry.values) for parcel in world.sent() for entry in parcel.readings]
+    assert sent == [(1, {"name": "x"})] * 2
 
 
 def test_a_reading_that_fits_in_no_message_becomes_rejected(world: World) -> None:
