@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BATCH",
+    "DETAIL_CHARACTERS",
     "PAYLOAD_BYTES",
     "HeldReading",
     "HeldState",
@@ -45,9 +46,10 @@ HeldState = Literal["unrouted", "rejected", "parked"]
 
 #: Bytes of a payload that are stored; an item may have 400 KB in all.
 PAYLOAD_BYTES = 300 * 1024
+#: Characters of a detail that are stored.
+DETAIL_CHARACTERS = 1000
 
 _VERSION = 1
-_DETAIL_CHARACTERS = 1000
 _TOPIC_CHARACTERS = 1024
 #: The most requests that BatchWriteItem takes.
 BATCH = 25
@@ -74,7 +76,7 @@ class HeldReading(NamedTuple):
         time: milliseconds since 1970, UTC.
         id: reading id, unique in the stack.
         reason: a code, for example `not_json`.
-        detail: a sentence for a person; stored up to 1,000 characters.
+        detail: a sentence for a person; stored up to `DETAIL_CHARACTERS`.
         topic: MQTT topic, empty when unknown.
         payload: the original bytes; stored up to `PAYLOAD_BYTES`.
         values: a parcel's converted values as JSON, when `parked`.
@@ -335,7 +337,7 @@ def _sk(item: HeldReading) -> str:
 
 
 def _item(item: HeldReading, expires: int) -> dict[str, Any]:
-    payload, detail = item.payload, item.detail[:_DETAIL_CHARACTERS]
+    payload, detail = item.payload, item.detail[:DETAIL_CHARACTERS]
     if payload is not None and len(payload) > PAYLOAD_BYTES:
         detail = f"{detail} (the first {PAYLOAD_BYTES} of {len(payload)} bytes are stored)"
         payload = payload[:PAYLOAD_BYTES]
