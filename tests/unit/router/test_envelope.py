@@ -95,9 +95,10 @@ def test_a_payload_can_forge_no_field() -> None:
     assert result.thing == "pump-1"
 
 
-@pytest.mark.parametrize("thing", ["", "n/a"])
-def test_a_message_without_a_thing_is_rejected_with_its_own_payload(thing: str) -> None:
+@pytest.mark.parametrize(("thing", "why"), [("", "there is no name"), ("n/a", "HTTPS")])
+def test_a_message_without_a_thing_is_rejected_with_its_own_payload(thing: str, why: str) -> None:
     result = rejected(telemetry({"temp": 1}, thing, number=3))
+    assert why in result.detail
     assert (result.reason, result.thing, result.topic) == ("no_thing", "", f"dt/{thing}")
     assert result.payload == b'{"temp": 1}'
     assert result.time == NOW + 3
