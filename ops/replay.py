@@ -97,8 +97,10 @@ class _Chosen:
     """
 
     def __init__(self, thing: str, selection: Selection, items: HeldItems, routing: Routing) -> None:
+        self._thing = thing
+        self._routing = routing
         self._destination, self._trouble = routing.find(thing)
-        self._catches_up = bool(self._destination and routing.catches_up(thing, self._destination))
+        self._catches_up = False
         self._found = selection.of(thing, items)
         self.skipped: Counter[str] = Counter()
 
@@ -107,16 +109,20 @@ class _Chosen:
         if self._destination is None:
             self.skipped[self._trouble] += sum(1 for _ in self._found)
             return
-        ready = self._ready()
-        while part := list(itertools.islice(ready, _AT_ONCE)):
-            yield self._destination, part
+        while part := list(itertools.islice(self._found, _AT_ONCE)):
+            if ready := self._ready(part, self._destination):
+                yield self._destination, ready
 
-    def _ready(self) -> Iterator[HeldItem]:
-        for item in self._found:
-            if self._catches_up and item.reading.state == "parked":
-                self.skipped[_CATCHING_UP] += 1
-            else:
-                yield item
+    def _ready(self, part: list[HeldItem], destination: Destination) -> list[HeldItem]:
+        """Those of a part that no connector sends itself."""
+        parked = sum(item.reading.state == "parked" for item in part)
+        if parked and not self._catches_up:
+            # Only now that they are read: whoever parks a reading has marked its Thing before.
+            self._catches_up = self._routing.catches_up(self._thing, destination)
+        if not parked or not self._catches_up:
+            return part
+        self.skipped[_CATCHING_UP] += parked
+        return [item for item in part if item.reading.state != "parked"]
 
 
 def _preview(selection: Selection, items: HeldItems, routing: Routing) -> int:

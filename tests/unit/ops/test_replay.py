@@ -15,11 +15,14 @@ from lambdas.shared.held_store import HeldReading, HeldStore
 from lambdas.shared.parcel import decode
 from lambdas.shared.shape import Property
 from ops.__main__ import main
+from ops.routing import Routing
 from ops.stack import Stack
 from tests.aws_mock import CONTROL_TABLE, HELD_TABLE, aws, create_control_table, create_held_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from lambdas.shared.destination import Destination
 
 FAILURES = "demo-failures"
 MINUTE = 60_000
@@ -67,6 +70,12 @@ class World:
         store.hold(
             [HeldReading(state, thing, at, f"0:{minute}:0", reason, "", "t", payload)]  # type: ignore[arg-type]
         )
+
+    def mark(self, thing: str) -> None:
+        """As the slot's connector does before it parks a reading."""
+        BacklogStore(
+            self.dynamodb, control_table=CONTROL_TABLE, held_table=HELD_TABLE, slot="1", owner="me"
+        ).mark(thing, "not_bound")
 
     def sent(self) -> list[tuple[str, int]]:
         """Thing and minute of the readings in the queue."""
@@ -150,9 +159,7 @@ def test_what_can_not_be_sent_is_left_and_its_reason_told(
     world.hold("", 1, "rejected", "no_thing")
     world.hold("pump", 1, "parked", "not_bound")
     world.hold("pump", 2)
-    BacklogStore(
-        world.dynamodb, control_table=CONTROL_TABLE, held_table=HELD_TABLE, slot="1", owner="me"
-    ).mark("pump", "not_bound")
+    world.mark("pump")
     assert replay("--all") == 0
     shown = capsys.readouterr().out
     assert world.sent() == [("pump", 2)]
@@ -160,6 +167,39 @@ def test_what_can_not_be_sent_is_left_and_its_reason_told(
     assert "1  left alone: it came without a Thing's name" in shown
     assert "1  left alone: its connector sends it" in shown
     assert world.left() == ["parked pump", "rejected ", "unrouted gone", "unrouted stranger"]
+
+
+def test_a_thing_that_is_parked_while_others_are_sent_is_left_to_its_connector(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.hold("fan", 1, "parked", "not_bound")
+    world.hold("pump", 1)
+    find = Routing.find
+
+    def find_late(routing: Routing, thing: str) -> tuple[Destination | None, str]:
+        if thing == "pump":
+            world.mark("pump")
+            world.hold("pump", 2, "parked", "not_bound")
+        return find(routing, thing)
+
+    monkeypatch.setattr(Routing, "find", find_late)
+    assert replay("--all") == 0
+    assert "1  left alone: its connector sends it" in capsys.readouterr().out
+    assert sorted(world.sent()) == [("fan", 1), ("pump", 1)]
+    assert world.left() == ["parked pump"]
+
+
+def test_a_thing_that_is_parked_again_while_it_is_sent_is_left_to_its_connector_from_then_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ops.replay._AT_ONCE", 1)
+    for minute in range(3):
+        world.hold("pump", minute, "parked", "not_bound")
+    asked = iter([False, True])
+    monkeypatch.setattr(Routing, "catches_up", lambda *_: next(asked))
+    assert replay("--all") == 0
+    assert world.sent() == [("pump", 0)]
+    assert world.left() == ["parked pump"] * 2
 
 
 def test_a_dry_run_tells_counts_by_thing_and_reason_and_changes_nothing(
