@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lambdas.shared.backlog_markers import is_marked
 from lambdas.shared.control_table import ASSIGNED, ControlTable
 from lambdas.shared.destination import Destination
+from lambdas.shared.held_store import NAMELESS
 
 if TYPE_CHECKING:
     from lambdas.shared.shape import Shape
@@ -30,7 +31,7 @@ class Routing:
 
     def find(self, thing: str) -> tuple[Destination | None, str]:
         """A Thing's destination, or None and why it has none."""
-        if not thing:
+        if thing in ("", NAMELESS):
             return None, "it came without a Thing's name"
         record = self._control.thing(thing)
         if record is None or record.state != ASSIGNED:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from lambdas.shared.held_store import NAMELESS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -35,6 +37,7 @@ NO_CLIENT = "n/a"
 #: Why a message comes without a Thing, by what stands for its name.
 _NO_NAME = {
     "": "there is no name where the topic rule takes the Thing from",
+    NAMELESS: f"a Thing named {NAMELESS} can't be served: what has no name is held under that one",
     NO_CLIENT: "published without a client id (HTTPS): the topic rule must take the Thing from the topic",
 }
 #: Longer than any client id (128 bytes) or topic (256 bytes): such a name comes from no device.
@@ -49,7 +52,7 @@ class Telemetry(NamedTuple):
     """One payload of a Thing.
 
     Attributes:
-        thing: Thing name, never empty.
+        thing: Thing name, never empty nor `-`.
         client: MQTT client id that published it, `n/a` over HTTPS.
         time: the broker's, milliseconds since 1970, UTC.
         topic: MQTT topic.

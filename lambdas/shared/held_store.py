@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BATCH",
     "DETAIL_CHARACTERS",
+    "NAMELESS",
     "PAYLOAD_BYTES",
     "HeldReading",
     "HeldState",
@@ -44,6 +45,8 @@ __all__ = [
 
 HeldState = Literal["unrouted", "rejected", "parked"]
 
+#: Stands for the Thing of what came without one; no Thing's readings are held under it.
+NAMELESS = "-"
 #: Bytes of a payload that are stored; an item may have 400 KB in all.
 PAYLOAD_BYTES = 300 * 1024
 #: Characters of a detail that are stored.
@@ -320,7 +323,7 @@ def write_batch(
 
 def partition(state: str, thing: str) -> str:
     """Hash key of what is held of a Thing in one state."""
-    return f"{state}#{thing or '-'}"
+    return f"{state}#{thing or NAMELESS}"
 
 
 def _key(item: HeldReading) -> tuple[str, str]:

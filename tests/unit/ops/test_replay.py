@@ -169,6 +169,18 @@ def test_what_can_not_be_sent_is_left_and_its_reason_told(
     assert world.left() == ["parked pump", "rejected ", "unrouted gone", "unrouted stranger"]
 
 
+def test_what_has_no_name_is_not_sent_as_of_a_thing_that_is_called_like_its_place(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.hold("", 1, "rejected", "no_thing")
+    ControlTable(CONTROL_TABLE, world.dynamodb, threads=1).assign(
+        [ThingChange(None, ThingRecord("-", "1", "s", ASSIGNED, 1))]
+    )
+    assert replay("--thing", "-") == 0
+    assert "1  left alone: it came without a Thing's name" in capsys.readouterr().out
+    assert (world.sent(), world.left()) == ([], ["rejected "])
+
+
 def test_a_thing_that_is_parked_while_others_are_sent_is_left_to_its_connector(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

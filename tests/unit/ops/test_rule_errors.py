@@ -160,7 +160,7 @@ def test_whatever_was_published_the_router_reads_it_as_it_was(
     error = read_rule_error(json.dumps(report(payload, topic=topic, clientId=client)))
     key, data = record_of(error, expression, time)
     thing = levels[1] if expression == "topic(2)" else client
-    if thing == "n/a":
+    if thing in ("n/a", "-"):
         return
     found = read_record(record(data, key=key))
     assert isinstance(found, Telemetry)
