@@ -33,6 +33,9 @@ HELP = "send held readings again, with the times they had, through today's assig
 _AT_ONCE = 500
 _PROGRESS_EVERY = 20
 _THINGS_SHOWN = 50
+_NO_ROOM = (
+    "what ThingWorx can't take finds no room as rejected (input held); run the same command again tomorrow"
+)
 _CATCHING_UP = "its connector sends it, as soon as ThingWorx takes the Thing's readings again"
 
 
@@ -94,8 +97,10 @@ class _Chosen:
     """
 
     def __init__(self, thing: str, selection: Selection, items: HeldItems, routing: Routing) -> None:
+        self._thing = thing
+        self._routing = routing
         self._destination, self._trouble = routing.find(thing)
-        self._catches_up = bool(self._destination and routing.catches_up(thing, self._destination))
+        self._catches_up = False
         self._found = selection.of(thing, items)
         self.skipped: Counter[str] = Counter()
 
@@ -104,16 +109,20 @@ class _Chosen:
         if self._destination is None:
             self.skipped[self._trouble] += sum(1 for _ in self._found)
             return
-        ready = self._ready()
-        while part := list(itertools.islice(ready, _AT_ONCE)):
-            yield self._destination, part
+        while part := list(itertools.islice(self._found, _AT_ONCE)):
+            if ready := self._ready(part, self._destination):
+                yield self._destination, ready
 
-    def _ready(self) -> Iterator[HeldItem]:
-        for item in self._found:
-            if self._catches_up and item.reading.state == "parked":
-                self.skipped[_CATCHING_UP] += 1
-            else:
-                yield item
+    def _ready(self, part: list[HeldItem], destination: Destination) -> list[HeldItem]:
+        """Those of a part that no connector sends itself."""
+        parked = sum(item.reading.state == "parked" for item in part)
+        if parked and not self._catches_up:
+            # Only now that they are read: whoever parks a reading has marked its Thing before.
+            self._catches_up = self._routing.catches_up(self._thing, destination)
+        if not parked or not self._catches_up:
+            return part
+        self.skipped[_CATCHING_UP] += parked
+        return [item for item in part if item.reading.state != "parked"]
 
 
 def _preview(selection: Selection, items: HeldItems, routing: Routing) -> int:
@@ -166,7 +175,8 @@ def _replay(selection: Selection, items: HeldItems, routing: Routing, stack: Sta
     for thing, cause in causes.items():
         sys.stderr.write(f"error: {thing}: {cause}\n")
     if counters["unsent"]:
-        sys.stderr.write("error: not all was sent; run the same command again\n")
+        why = "run the same command again" if causes else _NO_ROOM
+        sys.stderr.write(f"error: not all was sent; {why}\n")
     return 1 if counters["unsent"] else 0
 
 

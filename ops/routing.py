@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lambdas.shared.backlog_markers import marked_things
+from lambdas.shared.backlog_markers import is_marked
 from lambdas.shared.control_table import ASSIGNED, ControlTable
 from lambdas.shared.destination import Destination
+from lambdas.shared.held_store import NAMELESS
 
 if TYPE_CHECKING:
     from lambdas.shared.shape import Shape
@@ -27,11 +28,10 @@ class Routing:
         self._control = ControlTable(stack.control_table, stack.dynamodb)
         self._slots = {slot.id: slot for slot in self._control.slots()}
         self._shapes: dict[str, Shape] = {}
-        self._parked: dict[str, dict[str, str]] = {}
 
     def find(self, thing: str) -> tuple[Destination | None, str]:
         """A Thing's destination, or None and why it has none."""
-        if not thing:
+        if thing in ("", NAMELESS):
             return None, "it came without a Thing's name"
         record = self._control.thing(thing)
         if record is None or record.state != ASSIGNED:
@@ -47,9 +47,5 @@ class Routing:
         return Destination(slot.id, slot.queue_url, slot.lanes, record.shape, shape), ""
 
     def catches_up(self, thing: str, destination: Destination) -> bool:
-        """Whether the slot's connector sends the Thing's parked readings itself."""
-        if destination.slot not in self._parked:
-            self._parked[destination.slot] = marked_things(
-                self._stack.dynamodb, self._stack.control_table, destination.slot
-            )
-        return thing in self._parked[destination.slot]
+        """Whether the slot's connector sends the Thing's parked readings itself, those read before asking."""
+        return is_marked(self._stack.dynamodb, self._stack.control_table, destination.slot, thing)

@@ -85,13 +85,15 @@ def record_of(error: RuleError, expression: str, time: int) -> StreamRecord:
         time: when it failed, milliseconds since 1970 UTC.
 
     Raises:
-        UnreadableError: the message has no name where the expression looks for it.
+        UnreadableError: the expression is none that names a Thing.
     """
     if error.is_lifecycle:
         return _lifecycle(error)
     thing = _thing(error, expression)
+    # The stream takes no other keys, so such a message failed, and would for ever; the router holds it.
+    key = thing[:LONGEST_KEY] or _NO_CLIENT
     envelope = {"d": error.payload, "n": thing, "c": error.client, "t": time, "s": error.topic}
-    return StreamRecord(thing, orjson.dumps(envelope))
+    return StreamRecord(key, orjson.dumps(envelope))
 
 
 def _text(document: dict[str, Any], name: str) -> str:
@@ -102,6 +104,7 @@ def _text(document: dict[str, Any], name: str) -> str:
 
 
 def _thing(error: RuleError, expression: str) -> str:
+    """What stands where the expression looks for the name; empty where nothing does."""
     found = _EXPRESSION.fullmatch(expression)
     if found is None:
         raise UnreadableError(
@@ -109,16 +112,9 @@ def _thing(error: RuleError, expression: str) -> str:
         )
     level = found[1]
     if level is None:
-        thing = error.client
-    else:
-        levels = error.topic.split("/")
-        thing = levels[int(level) - 1] if int(level) <= len(levels) else ""
-    if not 0 < len(thing) <= LONGEST_KEY:
-        raise UnreadableError(
-            f"{expression} of the topic rule {error.rule} gives no name of 1 to {LONGEST_KEY} characters, "
-            "which the stream asks for"
-        )
-    return thing
+        return error.client
+    levels = error.topic.split("/")
+    return levels[int(level) - 1] if int(level) <= len(levels) else ""
 
 
 def _lifecycle(error: RuleError) -> StreamRecord:

@@ -107,7 +107,7 @@ class HeldOfNewThings:
 
         Args:
             new: Things that the registry doesn't have.
-            fresh: those of them that no publishing has seen before: their first readings may be held just
+            fresh: those of them that are unknown to the router now: their first readings may be held just
                 while they are published. Of others, which a lost registry has forgotten, only those are
                 looked at again that had readings held: without a registry the router holds nothing.
 

@@ -63,10 +63,14 @@ def publish(
 
     known = registry.thing_names()
     new = entries.keys() - known
-    waiting = held.before(
-        {name: destination(entries[name]) for name in new},
-        fresh={name for name in new if served[name].changed > published - _PLAN_MILLISECONDS},
+    # Whom a registry that is whole doesn't have is unknown to the router, however long ago it was planned:
+    # its slot may have had no queue. While one is lost the router holds nothing.
+    fresh = (
+        new
+        if registry.is_published()
+        else {name for name in new if served[name].changed > published - _PLAN_MILLISECONDS}
     )
+    waiting = held.before({name: destination(entries[name]) for name in new}, fresh)
     for name in waiting:
         del entries[name]
     removed = known - served.keys()

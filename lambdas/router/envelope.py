@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from lambdas.shared.held_store import NAMELESS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -32,6 +34,12 @@ BAD_PRESENCE = "bad_presence"
 
 #: What AWS IoT's clientid() and so the Thing is for messages published over HTTPS.
 NO_CLIENT = "n/a"
+#: Why a message comes without a Thing, by what stands for its name.
+_NO_NAME = {
+    "": "there is no name where the topic rule takes the Thing from",
+    NAMELESS: f"a Thing named {NAMELESS} can't be served: what has no name is held under that one",
+    NO_CLIENT: "published without a client id (HTTPS): the topic rule must take the Thing from the topic",
+}
 #: Longer than any client id (128 bytes) or topic (256 bytes): such a name comes from no device.
 _NAME_CHARACTERS = 256
 #: The last millisecond that 13 digits can write, in the year 2286.
@@ -44,7 +52,7 @@ class Telemetry(NamedTuple):
     """One payload of a Thing.
 
     Attributes:
-        thing: Thing name, never empty.
+        thing: Thing name, never empty nor `-`.
         client: MQTT client id that published it, `n/a` over HTTPS.
         time: the broker's, milliseconds since 1970, UTC.
         topic: MQTT topic.
@@ -182,10 +190,9 @@ def _telemetry(record: Mapping[str, Any], envelope: Mapping[str, Any]) -> Teleme
     payload = a2b_base64(encoded, strict_mode=True)
     sequence = record["kinesis"]["sequenceNumber"]
     telemetry = Telemetry(thing, client, time, topic, payload, _shard(record), sequence)
-    if thing and thing != NO_CLIENT:
+    if thing not in _NO_NAME:
         return telemetry
-    detail = "published without a client id (HTTPS): the topic rule must take the Thing from the topic"
-    return RejectedRecord(telemetry.id, "", time, topic, "no_thing", detail, payload)
+    return RejectedRecord(telemetry.id, "", time, topic, "no_thing", _NO_NAME[thing], payload)
 
 
 def _id(record: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lambdas.shared.chunks import chunks
 from lambdas.shared.dynamo import from_item, to_item
-from lambdas.shared.held_store import BATCH, HeldReading, partition, write_batch
+from lambdas.shared.held_store import BATCH, NAMELESS, HeldReading, partition, write_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -120,7 +120,7 @@ class HeldItems:
         for item in self.scan("pk"):
             state, _, thing = item["pk"].partition("#")
             if state in STATES:
-                yield state, "" if thing == "-" else thing
+                yield state, "" if thing == NAMELESS else thing
 
     def scan(self, *attributes: str) -> Iterator[dict[str, Any]]:
         """Attributes of every item of the table, allowances included."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BATCH",
+    "DETAIL_CHARACTERS",
+    "NAMELESS",
     "PAYLOAD_BYTES",
     "HeldReading",
     "HeldState",
@@ -43,11 +45,14 @@ __all__ = [
 
 HeldState = Literal["unrouted", "rejected", "parked"]
 
+#: Stands for the Thing of what came without one; no Thing's readings are held under it.
+NAMELESS = "-"
 #: Bytes of a payload that are stored; an item may have 400 KB in all.
 PAYLOAD_BYTES = 300 * 1024
+#: Characters of a detail that are stored.
+DETAIL_CHARACTERS = 1000
 
 _VERSION = 1
-_DETAIL_CHARACTERS = 1000
 _TOPIC_CHARACTERS = 1024
 #: The most requests that BatchWriteItem takes.
 BATCH = 25
@@ -74,7 +79,7 @@ class HeldReading(NamedTuple):
         time: milliseconds since 1970, UTC.
         id: reading id, unique in the stack.
         reason: a code, for example `not_json`.
-        detail: a sentence for a person; stored up to 1,000 characters.
+        detail: a sentence for a person; stored up to `DETAIL_CHARACTERS`.
         topic: MQTT topic, empty when unknown.
         payload: the original bytes; stored up to `PAYLOAD_BYTES`.
         values: a parcel's converted values as JSON, when `parked`.
@@ -160,8 +165,28 @@ class HeldStore:
             botocore.exceptions.BotoCoreError: DynamoDB didn't answer.
         """
         unique = {_key(item): item for item in items}
+        return dict(Counter(unique[key].reason for key in self._hold(unique)))
+
+    def hold_each(self, items: Sequence[HeldReading]) -> list[bool]:
+        """Store `items`, as `hold` does, with its errors; whether each is stored now."""
+        dropped = self._hold({_key(item): item for item in items})
+        return [_key(item) not in dropped for item in items]
+
+    def is_empty(self) -> bool:
+        """Whether nothing has been held for as long as anything is kept."""
+        answer = self._client.query(
+            TableName=self._table,
+            ConsistentRead=True,
+            Limit=1,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues=to_item({":pk": _TOTAL}),
+        )
+        return not answer["Items"]
+
+    def _hold(self, unique: Mapping[tuple[str, str], HeldReading]) -> set[tuple[str, str]]:
+        """Store readings by their keys; the keys of those that were dropped."""
         if not unique:
-            return {}
+            return set()
         now = self._clock()
         self._start_day(now)
         taken: list[_Taken] = []
@@ -176,19 +201,7 @@ class HeldStore:
             raise
         beyond = unique.keys() - {_key(item) for item in kept}
         # Who crashed, or was interrupted, holds again what it has held before.
-        lost = beyond - self._there(sorted(beyond)) if beyond else beyond
-        return dict(Counter(unique[key].reason for key in lost))
-
-    def is_empty(self) -> bool:
-        """Whether nothing has been held for as long as anything is kept."""
-        answer = self._client.query(
-            TableName=self._table,
-            ConsistentRead=True,
-            Limit=1,
-            KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues=to_item({":pk": _TOTAL}),
-        )
-        return not answer["Items"]
+        return beyond - self._there(sorted(beyond)) if beyond else beyond
 
     def _start_day(self, now: float) -> None:
         today = datetime.fromtimestamp(now, UTC).date().isoformat()
@@ -310,7 +323,7 @@ def write_batch(
 
 def partition(state: str, thing: str) -> str:
     """Hash key of what is held of a Thing in one state."""
-    return f"{state}#{thing or '-'}"
+    return f"{state}#{thing or NAMELESS}"
 
 
 def _key(item: HeldReading) -> tuple[str, str]:
@@ -327,7 +340,7 @@ def _sk(item: HeldReading) -> str:
 
 
 def _item(item: HeldReading, expires: int) -> dict[str, Any]:
-    payload, detail = item.payload, item.detail[:_DETAIL_CHARACTERS]
+    payload, detail = item.payload, item.detail[:DETAIL_CHARACTERS]
     if payload is not None and len(payload) > PAYLOAD_BYTES:
         detail = f"{detail} (the first {PAYLOAD_BYTES} of {len(payload)} bytes are stored)"
         payload = payload[:PAYLOAD_BYTES]

@@ -147,6 +147,10 @@ class Registry:
         texts = self._call("read slots", self._client.hgetall, self._slots)
         return {slot.decode(): _read("slot", text, _route) for slot, text in texts.items()}
 
+    def is_published(self) -> bool:
+        """Whether all of it is here; while it isn't, `lookup` tells nobody to be unknown."""
+        return bool(self._call("read whether it is published", self._client.exists, self._published))
+
     def thing_names(self) -> set[str]:
         """Names of all Things in the registry, read in small steps beside the router's work."""
         pattern = _literal(self._things) + "*"

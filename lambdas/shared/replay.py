@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from lambdas.shared.convert import convert_payload
-from lambdas.shared.held_store import HeldReading, partition
+from lambdas.shared.held_store import DETAIL_CHARACTERS, HeldReading
 from lambdas.shared.pack import Routed, pack
 from lambdas.shared.parcel import Reading, lane_of
 
@@ -33,7 +33,7 @@ class Replayed(NamedTuple):
     Attributes:
         counters: `sent`; `rejected`, moved there; `still_rejected`, left there; `unsent`, left where they
             were. Their sum is the number of readings given, without those that had come back.
-        cause: why some are unsent; empty when none is.
+        cause: why some couldn't be sent; empty when the unsent only found no room as rejected.
     """
 
     counters: Counter[str]
@@ -90,9 +90,14 @@ class Replayer:
         sent = self._sender.send(packed.chunks, {destination.slot: destination.queue_url}, may_go_on)
         end = len(given) if sent.unsent is None else sent.unsent
         unpackable = {fault.position for fault in packed.unpackable}
-        done = {entry.position for entry in plan.routed if entry.position < end} - unpackable
-        moved = self._moved({at: reading for at, reading in plan.refused.items() if at < end})
-        self._items.delete([given[at] for at in sorted(done | (moved - plan.still))])
+        refused = {at: reading for at, reading in plan.refused.items() if at < end}
+        moved = self._moved(refused)
+        # One that is refused in part and finds no room stays whole: a repeat is better than a lost value.
+        homeless = unpackable | (refused.keys() - moved)
+        done = {entry.position for entry in plan.routed if entry.position < end} - homeless
+        # Held again for the reason it had, it has the key it had.
+        stay = {at for at in moved if _is_held_for(given[at], refused[at].reason)}
+        self._items.delete([given[at] for at in sorted((done | moved) - stay)])
         counters = Counter(
             sent=len(done),
             rejected=len(moved - done),
@@ -102,8 +107,9 @@ class Replayer:
         return Replayed(+counters, sent.cause)
 
     def _moved(self, refused: dict[int, HeldReading]) -> set[int]:
-        """Positions of the readings that are held as rejected now; none when there isn't room for all."""
-        return set() if self._held.hold(list(refused.values())) else set(refused)
+        """Positions of those that are held as rejected now; there was no room for the others."""
+        kept = self._held.hold_each(list(refused.values()))
+        return {position for position, held in zip(refused, kept, strict=True) if held}
 
 
 def _plan(plan: _Plan, position: int, item: HeldItem, destination: Destination) -> None:
@@ -114,18 +120,33 @@ def _plan(plan: _Plan, position: int, item: HeldItem, destination: Destination) 
         _refuse(plan, position, item, converted.reason, converted.detail)
         return
     if converted.refused:
-        refused = _refuse(plan, position, item, _REFUSED, "; ".join(converted.refused))
-        if not refused:
+        detail = "; ".join(converted.refused)
+        if _is_held_for(item, _REFUSED) and _is_told(held, detail):
+            plan.still.add(position)
             return  # the values that are none the worse for it went on when this one was held
+        plan.refused[position] = _rejected(held, _REFUSED, detail)
     reading = Reading(held.thing, held.time, held.id, destination.shape_id, converted.values)
     plan.routed.append(Routed(position, reading, destination.slot, lane_of(held.thing, destination.lanes)))
 
 
-def _refuse(plan: _Plan, position: int, item: HeldItem, reason: str, detail: str) -> bool:
-    """Have a reading held as rejected; false when it is that already, for this very reason."""
-    rejected = item.reading._replace(state="rejected", reason=reason, detail=detail)
-    if (item.pk, item.reading.reason) == (partition("rejected", rejected.thing), reason):
+def _refuse(plan: _Plan, position: int, item: HeldItem, reason: str, detail: str) -> None:
+    """Have a reading held as rejected as a whole, unless it is that already, for this very reason."""
+    if _is_held_for(item, reason):
+        plan.refused.pop(position, None)
         plan.still.add(position)
-        return False
-    plan.refused[position] = rejected
-    return True
+    else:
+        plan.refused[position] = _rejected(item.reading, reason, detail)
+
+
+def _rejected(held: HeldReading, reason: str, detail: str) -> HeldReading:
+    return held._replace(state="rejected", reason=reason, detail=detail)
+
+
+def _is_held_for(item: HeldItem, reason: str) -> bool:
+    """Whether a reading is rejected already, for this reason."""
+    return (item.reading.state, item.reading.reason) == ("rejected", reason)
+
+
+def _is_told(held: HeldReading, detail: str) -> bool:
+    """Whether a held reading says this and no more; one that may have been cut doesn't tell."""
+    return len(detail) < DETAIL_CHARACTERS and held.detail == detail

@@ -16,6 +16,7 @@ from lambdas.assigner.assign import slot_packets
 from lambdas.assigner.stragglers import Stragglers
 from lambdas.shared.control_table import ControlTable
 from lambdas.shared.errors import Conflict, RunLost
+from lambdas.shared.held_items import HeldItems
 from lambdas.shared.held_store import HeldReading, HeldStore
 from lambdas.shared.registry import Entry, Registry, Route, connect
 from lambdas.shared.shape import Property, shape_id, to_item
@@ -379,6 +380,34 @@ def test_things_are_looked_at_again_when_they_are_new_to_the_fleet_and_not_only_
     client.flushall()
     assert call("publish", "run-2")["things"] == 2
     assert not stragglers.since()
+
+
+def test_a_first_reading_that_comes_while_a_thing_is_published_that_waited_for_its_queue_follows(
+    control: ControlTable, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lambdas.assigner.publish._PLAN_MILLISECONDS", 0)
+    monkeypatch.setattr("lambdas.assigner.held._THREADS", 1)  # the store in memory isn't thread-safe
+    monkeypatch.setattr("lambdas.assigner.held._IN_FLIGHT_SECONDS", 0.0)
+    dynamodb = boto3.client("dynamodb")
+    held = HeldStore(HELD_TABLE, dynamodb, days=14, per_thing_per_day=10, per_day=10, threads=1)
+    discover("run-1", "a", "b", "c")
+    control.set_queue_url("1", "https://queue/1")
+    call("begin", "run-2")
+    assert call("publish", "run-2")["things"] == 2
+    queue = boto3.client("sqs").create_queue(
+        QueueName="slot-2.fifo", Attributes={"FifoQueue": "true", "ContentBasedDeduplication": "true"}
+    )
+    control.set_queue_url("2", queue["QueueUrl"])
+    publish = Registry.publish
+
+    def publish_late(*arguments: Any) -> None:
+        held.hold([HeldReading("unrouted", "c", 1, "0:1:0", "unknown_thing", "", "t", b'{"temp": 1}')])
+        publish(*arguments)
+
+    monkeypatch.setattr(Registry, "publish", publish_late)
+    assert call("publish", "run-2")["things"] == 3
+    assert Stragglers(CONTROL_TABLE, dynamodb).since().keys() == {"a", "b", "c"}
+    assert list(HeldItems(HELD_TABLE, dynamodb).partitions()) == []
 
 
 def test_a_thing_whose_slot_has_no_queue_is_not_published(control: ControlTable, client: redis.Redis) -> None:

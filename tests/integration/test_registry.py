@@ -72,6 +72,14 @@ def test_the_stored_forms_are_the_documented_ones(registry: Registry, client: re
     assert client.get("demo:published") == b'{"v":1}'
 
 
+def test_it_is_published_once_all_of_it_was_written(registry: Registry, client: redis.Redis) -> None:
+    assert not registry.is_published()
+    registry.publish(SHAPES, SLOTS, {}, [])
+    assert registry.is_published()
+    client.flushall()
+    assert not registry.is_published()
+
+
 def test_looking_up_nobody_asks_nothing(registry: Registry) -> None:
     assert registry.lookup([]) == []
 

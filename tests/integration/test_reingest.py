@@ -226,7 +226,7 @@ def test_what_can_not_be_read_stays_where_it_is_with_a_sentence(
 ) -> None:
     world.say("hello")
     world.fail_rule("pump", 1)
-    world.fail_rule("fan", 2, topic="dt")
+    world.fail_rule("fan", 2, ruleName="demo_telemetry_of_before")
     world.give_up("broken", temperature("pump", 1, 1), {"kinesis": {}})
     world.give_up("whole", temperature("pump", 0, 0))
     assert reingest() == 1
@@ -234,9 +234,17 @@ def test_what_can_not_be_read_stays_where_it_is_with_a_sentence(
     assert (world.waiting(), world.objects()) == (2, ["broken"])
     shown = capsys.readouterr().err
     assert "error: demo-ingest-errors: 1 messages left there: it is not JSON, so no report" in shown
-    assert f"topic(2) of the topic rule {RULE} gives no name" in shown
+    assert "the topic rule demo_telemetry_of_before is gone" in shown
     assert "error: demo-failures: 1 objects left there: one of its records has no partitionKey" in shown
     assert f"(the first: {MAPPING}/broken)" in shown
+
+
+def test_a_message_without_a_name_goes_to_the_router_which_holds_it(world: World) -> None:
+    world.fail_rule("", 1)
+    world.fail_rule("fan", 2, topic="dt")
+    assert reingest() == 0
+    assert [(key, found["n"]) for key, found in world.stream()] == [("n/a", "")] * 2
+    assert world.waiting() == 0
 
 
 def test_of_a_rule_that_is_gone_the_operator_says_what_named_its_things(

@@ -15,11 +15,14 @@ from lambdas.shared.held_store import HeldReading, HeldStore
 from lambdas.shared.parcel import decode
 from lambdas.shared.shape import Property
 from ops.__main__ import main
+from ops.routing import Routing
 from ops.stack import Stack
 from tests.aws_mock import CONTROL_TABLE, HELD_TABLE, aws, create_control_table, create_held_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from lambdas.shared.destination import Destination
 
 FAILURES = "demo-failures"
 MINUTE = 60_000
@@ -49,16 +52,30 @@ class World:
             [ThingChange(None, ThingRecord(name, "1", "s", state, 1)) for name, state in states.items()]
         )
         self.items = HeldItems(HELD_TABLE, self.dynamodb, threads=1)
+        self.settings: dict[str, str] = {}
 
-    def hold(self, thing: str, minute: int, state: str = "unrouted", reason: str = "unknown_thing") -> None:
+    def hold(
+        self,
+        thing: str,
+        minute: int,
+        state: str = "unrouted",
+        reason: str = "unknown_thing",
+        payload: bytes = b'{"temp": 1}',
+    ) -> None:
         """Hold a reading of a minute after March began."""
         at = MARCH + minute * MINUTE
         store = HeldStore(
             HELD_TABLE, self.dynamodb, days=14, per_thing_per_day=10**6, per_day=10**9, threads=1
         )
         store.hold(
-            [HeldReading(state, thing, at, f"0:{minute}:0", reason, "", "t", b'{"temp": 1}')]  # type: ignore[arg-type]
+            [HeldReading(state, thing, at, f"0:{minute}:0", reason, "", "t", payload)]  # type: ignore[arg-type]
         )
+
+    def mark(self, thing: str) -> None:
+        """As the slot's connector does before it parks a reading."""
+        BacklogStore(
+            self.dynamodb, control_table=CONTROL_TABLE, held_table=HELD_TABLE, slot="1", owner="me"
+        ).mark(thing, "not_bound")
 
     def sent(self) -> list[tuple[str, int]]:
         """Thing and minute of the readings in the queue."""
@@ -93,6 +110,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         made = World()
         settings["INGEST_ERRORS_QUEUE_URL"] = made.errors_url
         settings["FAILURES_BUCKET"] = FAILURES
+        made.settings = settings
         yield made
 
 
@@ -141,9 +159,7 @@ def test_what_can_not_be_sent_is_left_and_its_reason_told(
     world.hold("", 1, "rejected", "no_thing")
     world.hold("pump", 1, "parked", "not_bound")
     world.hold("pump", 2)
-    BacklogStore(
-        world.dynamodb, control_table=CONTROL_TABLE, held_table=HELD_TABLE, slot="1", owner="me"
-    ).mark("pump", "not_bound")
+    world.mark("pump")
     assert replay("--all") == 0
     shown = capsys.readouterr().out
     assert world.sent() == [("pump", 2)]
@@ -151,6 +167,51 @@ def test_what_can_not_be_sent_is_left_and_its_reason_told(
     assert "1  left alone: it came without a Thing's name" in shown
     assert "1  left alone: its connector sends it" in shown
     assert world.left() == ["parked pump", "rejected ", "unrouted gone", "unrouted stranger"]
+
+
+def test_what_has_no_name_is_not_sent_as_of_a_thing_that_is_called_like_its_place(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.hold("", 1, "rejected", "no_thing")
+    ControlTable(CONTROL_TABLE, world.dynamodb, threads=1).assign(
+        [ThingChange(None, ThingRecord("-", "1", "s", ASSIGNED, 1))]
+    )
+    assert replay("--thing", "-") == 0
+    assert "1  left alone: it came without a Thing's name" in capsys.readouterr().out
+    assert (world.sent(), world.left()) == ([], ["rejected "])
+
+
+def test_a_thing_that_is_parked_while_others_are_sent_is_left_to_its_connector(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.hold("fan", 1, "parked", "not_bound")
+    world.hold("pump", 1)
+    find = Routing.find
+
+    def find_late(routing: Routing, thing: str) -> tuple[Destination | None, str]:
+        if thing == "pump":
+            world.mark("pump")
+            world.hold("pump", 2, "parked", "not_bound")
+        return find(routing, thing)
+
+    monkeypatch.setattr(Routing, "find", find_late)
+    assert replay("--all") == 0
+    assert "1  left alone: its connector sends it" in capsys.readouterr().out
+    assert sorted(world.sent()) == [("fan", 1), ("pump", 1)]
+    assert world.left() == ["parked pump"]
+
+
+def test_a_thing_that_is_parked_again_while_it_is_sent_is_left_to_its_connector_from_then_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ops.replay._AT_ONCE", 1)
+    for minute in range(3):
+        world.hold("pump", minute, "parked", "not_bound")
+    asked = iter([False, True])
+    monkeypatch.setattr(Routing, "catches_up", lambda *_: next(asked))
+    assert replay("--all") == 0
+    assert world.sent() == [("pump", 0)]
+    assert world.left() == ["parked pump"] * 2
 
 
 def test_a_dry_run_tells_counts_by_thing_and_reason_and_changes_nothing(
@@ -180,6 +241,20 @@ def test_readings_that_sqs_does_not_take_stay_and_the_command_fails(
     assert "sent 0 readings" in shown.out
     assert "error: pump: " in shown.err
     assert "run the same command again" in shown.err
+    assert world.left() == ["unrouted pump"]
+
+
+def test_what_finds_no_room_as_rejected_stays_and_the_command_says_why_it_fails(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.settings["HELD_PER_THING_PER_DAY"] = "0"
+    world.hold("pump", 1, payload=b"{")
+    world.hold("pump", 2)
+    assert replay("--all") == 1
+    shown = capsys.readouterr()
+    assert "sent 1 readings" in shown.out
+    assert "1  stay held" in shown.out
+    assert "finds no room as rejected" in shown.err
     assert world.left() == ["unrouted pump"]
 
 

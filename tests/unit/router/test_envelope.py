@@ -95,9 +95,10 @@ def test_a_payload_can_forge_no_field() -> None:
     assert result.thing == "pump-1"
 
 
-@pytest.mark.parametrize("thing", ["", "n/a"])
-def test_a_message_without_a_thing_is_rejected_with_its_own_payload(thing: str) -> None:
+@pytest.mark.parametrize(("thing", "why"), [("", "there is no name"), ("-", "named -"), ("n/a", "HTTPS")])
+def test_a_message_without_a_thing_is_rejected_with_its_own_payload(thing: str, why: str) -> None:
     result = rejected(telemetry({"temp": 1}, thing, number=3))
+    assert why in result.detail
     assert (result.reason, result.thing, result.topic) == ("no_thing", "", f"dt/{thing}")
     assert result.payload == b'{"temp": 1}'
     assert result.time == NOW + 3
@@ -185,7 +186,7 @@ def test_any_lifecycle_event_is_read_passed_over_or_rejected(fields: dict[str, A
         assert result.reason == "bad_presence"
 
 
-@given(st.binary(), st.text(min_size=1, max_size=256).filter(lambda name: name != "n/a"))
+@given(st.binary(), st.text(min_size=1, max_size=256).filter(lambda name: name not in ("n/a", "-")))
 def test_every_payload_and_name_come_back_as_they_went_in(payload: bytes, thing: str) -> None:
     result = read_record(telemetry(payload, thing))
     assert isinstance(result, Telemetry)

@@ -327,6 +327,13 @@ def test_the_allowance_of_what_has_no_name_is_never_below_that_of_a_thing(client
     assert store.hold(nameless) == {"no_thing": 2}
 
 
+def test_it_is_told_of_each_reading_whether_it_is_stored(client: DynamoDBClient) -> None:
+    store = make_store(client, per_thing_per_day=2)
+    assert store.hold_each([reading(1), reading(2), reading(3), reading(1)]) == [True, True, False, True]
+    assert make_store(client, per_thing_per_day=2).hold_each([reading(4), reading(2)]) == [False, True]
+    assert store.hold_each([]) == []
+
+
 def test_a_used_up_allowance_costs_no_further_write(client: DynamoDBClient) -> None:
     store = make_store(client, per_thing_per_day=1)
     store.hold([reading(1), reading(2)])

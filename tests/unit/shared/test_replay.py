@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from lambdas.shared.convert import convert_payload
 from lambdas.shared.destination import Destination
 from lambdas.shared.held_items import HeldItems
 from lambdas.shared.held_store import HeldReading, HeldStore
@@ -18,7 +20,7 @@ from lambdas.shared.shape import Property
 from tests.aws_mock import HELD_TABLE, aws, create_held_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from lambdas.shared.parcel import Parcel
     from lambdas.shared.replay import Replayed
@@ -75,6 +77,12 @@ def unrouted(at: int, payload: bytes = b'{"temp": 1.5}') -> HeldReading:
     return HeldReading("unrouted", "pump", at, f"0:{at}:0", "unknown_thing", "", "dt/pump", payload)
 
 
+def refused(at: int, payload: bytes, shape: Mapping[str, Property] = SHAPE) -> HeldReading:
+    """As the router holds the refused values of a reading whose others went on."""
+    detail = "; ".join(convert_payload(payload, shape).refused)
+    return unrouted(at, payload)._replace(state="rejected", reason="value_refused", detail=detail)
+
+
 def test_readings_go_with_their_times_and_ids_in_a_parcel_that_names_the_replay(world: World) -> None:
     world.hold(unrouted(20), unrouted(10, b'{"temp": "2", "other": 1}'))
     assert world.replay() == ({"sent": 2}, "")
@@ -109,13 +117,57 @@ def test_what_can_not_be_converted_becomes_rejected_and_keeps_its_payload(world:
 
 def test_a_rejected_reading_that_is_still_not_right_stays_where_it_is(world: World) -> None:
     rejected = unrouted(1, b"{")._replace(state="rejected", reason="not_json")
-    partly = unrouted(2, b'{"temp": "hot", "name": "x"}')._replace(state="rejected", reason="value_refused")
+    partly = refused(2, b'{"temp": "hot", "name": "x"}')
     mended = unrouted(3)._replace(state="rejected", reason="no_known_property")
     changed = unrouted(4, b"[]")._replace(state="rejected", reason="not_json")
     world.hold(rejected, partly, mended, changed)
     assert world.replay("rejected") == ({"sent": 1, "still_rejected": 2, "rejected": 1}, "")
     assert [entry.time for parcel in world.sent() for entry in parcel.readings] == [3]
     assert world.left("rejected") == [(1, "not_json"), (2, "value_refused"), (4, "not_an_object")]
+
+
+@pytest.mark.parametrize("came_by", ["", "ops-1"], ids=["held by the router", "held after a replay"])
+def test_a_value_that_was_mended_goes_on_while_another_one_is_still_refused(
+    world: World, came_by: str
+) -> None:
+    payload = b'{"temp": "hot", "level": "high", "name": "x"}'
+    bad = SHAPE | {"level": Property("NUMBER", "Level")}
+    mended = SHAPE | {"level": Property("STRING", "Level")}
+    world.hold(refused(1, payload, bad)._replace(replay=came_by))
+    world.destination = world.destination._replace(shape=mended)
+    assert world.replay("rejected", name="ops-2") == ({"sent": 1}, "")
+    assert world.replay("rejected", name="ops-3") == ({"still_rejected": 1}, "")
+    ((entry,),) = (parcel.readings for parcel in world.sent())
+    assert (entry.time, entry.id, entry.values) == (1, "0:1:0", {"level": "high", "name": "x"})
+    (kept,) = world.items.page("rejected", "pump", 100).items
+    assert kept.reading == refused(1, payload, mended)._replace(replay=came_by)
+
+    world.destination = world.destination._replace(shape={"temp": Property("STRING", "Temp")})
+    assert world.replay("rejected", name="ops-4") == ({"sent": 1}, "")
+    assert world.left("rejected") == []
+
+
+def test_a_reason_that_was_cut_does_not_tell_what_was_sent(world: World) -> None:
+    names = [f"property-{number}" for number in range(40)]
+    payload = json.dumps(dict.fromkeys(names, "hot") | {"name": "x"}).encode()
+    shape = SHAPE | dict.fromkeys(names, Property("NUMBER", ""))
+    world.hold(unrouted(1, payload))
+    world.destination = world.destination._replace(shape=shape)
+    assert world.replay() == ({"sent": 1}, "")
+    shape[names[-1]] = Property("STRING", "")
+    assert world.replay("rejected", name="run-2") == ({"sent": 1}, "")
+    assert [sorted(entry.values) for parcel in world.sent() for entry in parcel.readings] == [
+        ["name"],
+        ["name", names[-1]],
+    ]
+    assert world.left("rejected") == [(1, "value_refused")]
+
+
+def test_a_reading_without_room_for_a_new_reason_stays_with_its_old_one(world: World) -> None:
+    payload = b'{"temp": "hot", "name": "x"}'
+    world.hold(refused(1, payload)._replace(detail="of before"))
+    assert world.replay("rejected", store=world.store(per_thing_per_day=0)) == ({"sent": 1}, "")
+    assert world.left("rejected") == [(1, "value_refused")]
 
 
 def test_converted_values_of_a_parked_reading_go_through_todays_shape(world: World) -> None:
@@ -179,11 +231,27 @@ def test_what_sqs_did_not_take_stays(world: World) -> None:
     assert world.replay() == ({"sent": 3}, "")
 
 
-def test_what_finds_no_room_as_rejected_stays_what_it_was(world: World) -> None:
-    world.hold(unrouted(1, b"{"), unrouted(2, b"{"))
-    replayed = world.replay(store=world.store(per_thing_per_day=1))
-    assert replayed.counters == {"unsent": 2}
-    assert len(world.left("unrouted")) == 2
+def test_what_finds_no_room_as_rejected_stays_what_it_was_and_nothing_is_in_two_places(
+    world: World,
+) -> None:
+    world.hold(unrouted(1, b"{"), unrouted(2, b"{"), unrouted(3))
+    assert world.replay(store=world.store(per_thing_per_day=1)) == (
+        {"sent": 1, "rejected": 1, "unsent": 1},
+        "",
+    )
+    assert world.left("rejected") == [(1, "not_json")]
+    assert world.left("unrouted") == [(2, "unknown_thing")]
+
+
+def test_a_reading_whose_refused_value_finds_no_room_is_sent_again_by_another_replay(world: World) -> None:
+    world.hold(unrouted(1, b'{"temp": "hot", "name": "x"}'))
+    assert world.replay(store=world.store(per_thing_per_day=0)) == ({"unsent": 1}, "")
+    assert world.left("unrouted") == [(1, "unknown_thing")]
+    assert world.replay(name="run-2") == ({"sent": 1}, "")
+    assert world.left("unrouted") == []
+    assert world.left("rejected") == [(1, "value_refused")]
+    sent = [(entry.time, entry.values) for parcel in world.sent() for entry in parcel.readings]
+    assert sent == [(1, {"name": "x"})] * 2
 
 
 def test_a_reading_that_fits_in_no_message_becomes_rejected(world: World) -> None:
