@@ -152,6 +152,8 @@ def _publish(event: dict[str, Any]) -> dict[str, Any]:
         answer = publish(parts.control, _registry(), held, parts.publishing.last())
     if answer["waiting"]:
         parts.wanted.ask("repair", now=_now())
+    if answer["stranded"]:
+        parts.wanted.ask("unknown", now=_now())
     if not event.get("repair"):
         staging = Staging(parts.s3, parts.settings.staging_bucket, event["run"])
         staging.put("published", {"counts": answer, "steps": {"publish": [began, _now()]}})

@@ -37,21 +37,16 @@ def publish(
         published: when the last publishing that ended well began, milliseconds since 1970.
 
     Returns:
-        Counts: `things`, `slots` and `shapes` written, `removed` and `waiting` Things.
+        Counts: `things`, `slots` and `shapes` written, `removed` and `waiting` Things, and `stranded` ones: a
+        plan put them into a slot just as it began to retire, and the next run over all Things moves them.
 
     Raises:
         RegistryUnavailable: Redis doesn't answer; doing it again is safe.
     """
-    routes = {
-        slot.id: Route(slot.queue_url, slot.lanes)
-        for slot in control.slots()
-        if slot.queue_url and slot.state == "active"
-    }
-    served = {
-        record.name: record
-        for record in control.things()
-        if record.state == ASSIGNED and record.slot in routes
-    }
+    active = {slot.id: slot for slot in control.slots() if slot.state == "active"}
+    routes = {name: Route(slot.queue_url, slot.lanes) for name, slot in active.items() if slot.queue_url}
+    assigned = [record for record in control.things() if record.state == ASSIGNED]
+    served = {record.name: record for record in assigned if record.slot in routes}
     shapes = control.shapes(record.shape for record in served.values())
     entries = {
         name: Entry(record.slot, record.shape) for name, record in served.items() if record.shape in shapes
@@ -82,4 +77,5 @@ def publish(
         "shapes": len(shapes),
         "removed": len(removed),
         "waiting": len(waiting),
+        "stranded": sum(record.slot not in active for record in assigned),
     }

@@ -316,9 +316,30 @@ def test_nothing_is_published_to_a_slot_that_retires(
     call("begin", "run-2")
     call("publish", "run-2")
     set_state("2", state)
-    assert call("publish", "run-2") == {"things": 2, "slots": 1, "shapes": 1, "removed": 1, "waiting": 0}
+    answer = call("publish", "run-2")
+    assert (answer["things"], answer["slots"], answer["removed"]) == (2, 1, 1)
     assert registry.lookup(["a", "c"]) == [Entry("1", ID), None]
     assert list(registry.slots()) == ["1"]
+
+
+def test_things_that_a_plan_put_into_a_retiring_slot_are_wanted_elsewhere(
+    control: ControlTable, client: redis.Redis
+) -> None:
+    wanted = WantedRuns(CONTROL_TABLE, boto3.client("dynamodb"))
+    discover("run-1", "a", "b", "c")
+    control.set_queue_url("1", "https://queue/1")
+    call("begin", "run-2")
+    assert (call("publish", "run-2")["stranded"], wanted.read().wishes.unknown) == (0, 0), (
+        "one has no queue yet"
+    )
+    set_state("2", "draining")
+    assert call("publish", "run-2")["stranded"] == 1
+    assert wanted.read().wishes.unknown
+    call("end", "run-2")
+    discover("run-3", "a", "b", "c")
+    control.set_queue_url("3", "https://queue/3")
+    call("begin", "run-4")
+    assert call("publish", "run-4")["stranded"] == 0
 
 
 def set_state(slot: str, state: str) -> None:
@@ -345,7 +366,14 @@ def test_publish_makes_the_registry_say_what_the_control_table_says(
     control.set_queue_url("1", "https://queue/1")
     control.set_queue_url("2", "https://queue/2")
     call("begin", "run-2")
-    assert call("publish", "run-2") == {"things": 3, "slots": 2, "shapes": 1, "removed": 1, "waiting": 0}
+    assert call("publish", "run-2") == {
+        "things": 3,
+        "slots": 2,
+        "shapes": 1,
+        "removed": 1,
+        "waiting": 0,
+        "stranded": 0,
+    }
     assert registry.lookup(["a", "c", "stranger"]) == [Entry("1", ID), Entry("2", ID), None]
     assert registry.slots() == {"1": Route("https://queue/1", 4), "2": Route("https://queue/2", 4)}
     assert registry.shapes([ID]) == {ID: SHAPE}
