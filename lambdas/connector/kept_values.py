@@ -2,7 +2,8 @@
 
 An item a Thing under `values#{slot}` (docs/reference/data-formats.md), written at the end of a life and
 only where something changed: values that no push carried (push type NEVER, a dead band), which only a GET
-gives, times pushed that are still to come, and how far a device's clock is behind.
+gives, times pushed that are still to come or that more values may come with, and how far a device's clock
+is behind.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from lambdas.connector.push_times import LastTime
 from lambdas.shared.chunks import chunks
 from lambdas.shared.dynamo import from_item, to_item
 from lambdas.shared.observability import logger
@@ -43,15 +46,17 @@ class Kept(NamedTuple):
         values: edge name -> newest row that was not pushed.
         times: edge name -> time that was pushed and is still to come.
         lag: how far the times of its readings are behind, in ms; 0 when they aren't.
+        last: edge name -> newest time that was pushed, where more values may come with it.
     """
 
     values: Mapping[str, ValueRow]
     times: Mapping[str, int]
     lag: int = 0
+    last: Mapping[str, LastTime] = MappingProxyType({})
 
     def __bool__(self) -> bool:
         """Whether there is anything."""
-        return bool(self.values or self.times or self.lag)
+        return bool(self.values or self.times or self.lag or self.last)
 
 
 _NOTHING = Kept({}, {})
@@ -147,6 +152,7 @@ class KeptValues:
         newest: Callable[[str], Mapping[str, ValueRow]],
         ahead: Mapping[str, Mapping[str, int]],
         lags: Mapping[str, int],
+        last: Mapping[str, Mapping[str, LastTime]],
     ) -> None:
         """Write for the successor what differs from what is there; values of which nothing newer came stay.
 
@@ -155,16 +161,22 @@ class KeptValues:
             newest: newest row of each edge property of a Thing that came.
             ahead: times pushed that are still to come, by Thing and edge name.
             lags: how far the times of Things are behind, in ms.
+            last: newest times pushed that more values may come with, by Thing and edge name.
 
         Raises:
             Exception: the table can't be read or written now.
         """
         there = dict(await self.all()) | self._written
         changed: dict[str, Kept] = {}
-        for thing in {*there, *unseen, *ahead, *lags}:
+        for thing in {*there, *unseen, *ahead, *lags, *last}:
             before, came = there.get(thing, _NOTHING), newest(thing)
             values = {edge: row for edge, row in before.values.items() if edge not in came}
-            kept = Kept(values | dict(unseen.get(thing, {})), dict(ahead.get(thing, {})), lags.get(thing, 0))
+            kept = Kept(
+                values | dict(unseen.get(thing, {})),
+                dict(ahead.get(thing, {})),
+                lags.get(thing, 0),
+                dict(last.get(thing, {})),
+            )
             if kept != before:
                 changed[thing] = kept
         if changed:
@@ -173,15 +185,20 @@ class KeptValues:
 
 
 def _properties(kept: Kept) -> str:
-    """JSON of values and times by edge name; where that is too much, the oldest values go."""
+    """JSON by edge name; where that is too much, the oldest values go, then the oldest last times."""
     values = dict(sorted(kept.values.items(), key=lambda entry: -entry[1].time))
+    last = dict(sorted(kept.last.items(), key=lambda entry: -entry[1].given))
     document: dict[str, Any] = {
         "values": {edge: [row.base_type, row.value, row.time, row.quality] for edge, row in values.items()},
         "times": dict(kept.times),
         "lag": kept.lag,
+        "last": {edge: list(entry) for edge, entry in last.items()},
     }
-    while len(text := orjson.dumps(document)) > _MOST_BYTES and document["values"]:
-        document["values"].popitem()
+    while len(text := orjson.dumps(document)) > _MOST_BYTES:
+        surplus = document["values"] or document["last"]
+        if not surplus:
+            break
+        surplus.popitem()
     return text.decode()
 
 
@@ -193,6 +210,7 @@ def _kept(document: dict[str, Any]) -> Kept:
         },
         document["times"],
         document.get("lag", 0),
+        {edge: LastTime(*entry) for edge, entry in document.get("last", {}).items()},
     )
 
 
