@@ -2,8 +2,8 @@
 
 An item a Thing under `values#{slot}` (docs/reference/data-formats.md), written at the end of a life and
 only where something changed: values that no push carried (push type NEVER, a dead band), which only a GET
-gives, times pushed that are still to come or that more values may come with, and how far a device's clock
-is behind.
+gives, times pushed that are still to come, and how far a device's clock is behind. Times that more values
+may come with change until the end, while readings wait: those of all Things are together in few items.
 """
 
 from __future__ import annotations
@@ -37,6 +37,10 @@ _THREADS = 8
 _TRIES = 4
 #: An item has at most 400 KB.
 _MOST_BYTES = 300 * 1024
+#: Of the items of last times, with their number; no Thing has such a name.
+_LAST = "#last#"
+#: What a release without last times finds there.
+_NO_VALUES = '{"values":{},"times":{},"lag":0}'
 
 
 class Kept(NamedTuple):
@@ -84,11 +88,48 @@ class ValuesTable:
             ExpressionAttributeValues=to_item({":pk": self._pk}),
             ConsistentRead=True,
         )
-        items = [from_item(item) for page in pages for item in page["Items"]]
-        return {item["sk"]: _kept(orjson.loads(item["properties"])) for item in items}
+        items = {item["sk"]: item for page in pages for item in map(from_item, page["Items"])}
+        parts = int(items.get(f"{_LAST}0", {}).get("parts", 0))
+        last = [
+            orjson.loads(items[sk]["last"]) for sk in map(f"{_LAST}{{}}".format, range(parts)) if sk in items
+        ]
+        things = {
+            sk: _kept(orjson.loads(item["properties"]))
+            for sk, item in items.items()
+            if not sk.startswith(_LAST)
+        }
+        for thing, edge, times in _entries(last):
+            kept = things.get(thing, _NOTHING)
+            things[thing] = kept._replace(last={**kept.last, edge: LastTime(*times)})
+        return things
+
+    def write_last(self, last: Mapping[str, Mapping[str, LastTime]]) -> None:
+        """Write the last times of all Things, by Thing and edge name.
+
+        Raises:
+            ClientError, BotoCoreError: DynamoDB doesn't take them.
+        """
+        parts = _parts(last)
+        if not parts:
+            # Without the first, others count for nothing.
+            self._batch([{"DeleteRequest": {"Key": to_item({"pk": self._pk, "sk": f"{_LAST}0"})}}])
+            return
+        items = [
+            {
+                "pk": self._pk,
+                "sk": f"{_LAST}{number}",
+                "v": _VERSION,
+                "properties": _NO_VALUES,
+                "last": part,
+                "parts": len(parts),
+            }
+            for number, part in enumerate(parts)
+        ]
+        for some in chunks(items, _BATCH):
+            self._batch([{"PutRequest": {"Item": to_item(item)}} for item in some])
 
     def write(self, things: Mapping[str, Kept]) -> None:
-        """Write these Things' items; those with nothing to keep are deleted.
+        """Write these Things' items, without last times; those with nothing to keep are deleted.
 
         Raises:
             ClientError, BotoCoreError: DynamoDB doesn't take them.
@@ -126,6 +167,7 @@ class KeptValues:
         self._table = table
         self._reading: asyncio.Future[dict[str, Kept]] | None = None
         self._written: dict[str, Kept] = {}
+        self._last: Mapping[str, Mapping[str, LastTime]] | None = None
 
     async def all(self) -> Mapping[str, Kept]:
         """All of it, by Thing.
@@ -166,39 +208,35 @@ class KeptValues:
         Raises:
             Exception: the table can't be read or written now.
         """
-        there = dict(await self.all()) | self._written
+        left = await self.all()
+        there = {thing: kept._replace(last={}) for thing, kept in left.items()} | self._written
         changed: dict[str, Kept] = {}
-        for thing in {*there, *unseen, *ahead, *lags, *last}:
+        for thing in {*there, *unseen, *ahead, *lags}:
             before, came = there.get(thing, _NOTHING), newest(thing)
             values = {edge: row for edge, row in before.values.items() if edge not in came}
-            kept = Kept(
-                values | dict(unseen.get(thing, {})),
-                dict(ahead.get(thing, {})),
-                lags.get(thing, 0),
-                dict(last.get(thing, {})),
-            )
+            kept = Kept(values | dict(unseen.get(thing, {})), dict(ahead.get(thing, {})), lags.get(thing, 0))
             if kept != before:
                 changed[thing] = kept
         if changed:
             await asyncio.to_thread(self._table.write, changed)
             self._written |= changed
+        if self._last is None:
+            self._last = {thing: kept.last for thing, kept in left.items() if kept.last}
+        if last != self._last:
+            await asyncio.to_thread(self._table.write_last, last)
+            self._last = last
 
 
 def _properties(kept: Kept) -> str:
-    """JSON by edge name; where that is too much, the oldest values go, then the oldest last times."""
+    """JSON of values and times by edge name; where that is too much, the oldest values go."""
     values = dict(sorted(kept.values.items(), key=lambda entry: -entry[1].time))
-    last = dict(sorted(kept.last.items(), key=lambda entry: -entry[1].given))
     document: dict[str, Any] = {
         "values": {edge: [row.base_type, row.value, row.time, row.quality] for edge, row in values.items()},
         "times": dict(kept.times),
         "lag": kept.lag,
-        "last": {edge: list(entry) for edge, entry in last.items()},
     }
-    while len(text := orjson.dumps(document)) > _MOST_BYTES:
-        surplus = document["values"] or document["last"]
-        if not surplus:
-            break
-        surplus.popitem()
+    while len(text := orjson.dumps(document)) > _MOST_BYTES and document["values"]:
+        document["values"].popitem()
     return text.decode()
 
 
@@ -210,8 +248,28 @@ def _kept(document: dict[str, Any]) -> Kept:
         },
         document["times"],
         document.get("lag", 0),
-        {edge: LastTime(*entry) for edge, entry in document.get("last", {}).items()},
     )
+
+
+def _parts(last: Mapping[str, Mapping[str, LastTime]]) -> list[str]:
+    """JSON of edge name -> last time, by Thing, in as many parts as items are needed."""
+    parts: list[dict[str, dict[str, Any]]] = []
+    room = 0
+    for thing, edge, times in _entries([last]):
+        size = len(orjson.dumps([thing, edge, *times])) + 1
+        if size > room:
+            parts.append({})
+            room = _MOST_BYTES
+        room -= size
+        parts[-1].setdefault(thing, {})[edge] = list(times)
+    return [orjson.dumps(part).decode() for part in parts]
+
+
+def _entries(parts: Iterable[Mapping[str, Mapping[str, Any]]]) -> Iterator[tuple[str, str, Any]]:
+    for part in parts:
+        for thing, properties in part.items():
+            for edge, times in properties.items():
+                yield thing, edge, times
 
 
 def _pauses() -> Iterator[float]:
