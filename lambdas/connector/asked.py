@@ -14,7 +14,7 @@ class Requests(Protocol):
     """Answers what ThingWorx asks of bound Things."""
 
     async def begin(self, outlet: Outlet) -> None:
-        """The slot is ours; what is pushed goes through the outlet."""
+        """The slot is ours; what is pushed goes through the outlet. Nothing is delivered before this ends."""
 
     async def rest(self, seconds: float) -> None:
         """Begin nothing until `go_on`; wait at most `seconds` for what is under way."""
@@ -23,7 +23,7 @@ class Requests(Protocol):
         """Begin again what waited."""
 
     async def leave(self) -> None:
-        """Leave to the successor what it needs to answer."""
+        """Leave to the successor what it needs; at the end, and before, when most is there."""
 
     async def settle(self, seconds: float) -> None:
         """Answer all that is open within `seconds`, then nothing more."""

@@ -243,7 +243,8 @@ class Delivery:
         bad: dict[bool, list[HeldReading]] = {True: [], False: []}
         late: Counter[bool] = Counter()
         for entry in batch:
-            self._times.delivered(entry.reading.thing, [row for row in entry.rows if id(row) not in refused])
+            taken_rows = [row for row in entry.rows if id(row) not in refused]
+            self._times.delivered(entry.reading.thing, taken_rows, entry.reading.time)
             named = zip(entry.reading.values.items(), entry.rows, strict=True)
             values = {name: value for (name, value), row in named if id(row) in refused}
             if values:

@@ -18,10 +18,11 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lambdas.connector.asked import NoRequests
 from lambdas.connector.assembly import assigned_things
 from lambdas.connector.backlog_store import BacklogStore
 from lambdas.connector.breaker_store import ControlTableBreaker
+from lambdas.connector.handed_on import HandedOn, TimesOnly
+from lambdas.connector.kept_values import KeptValues, ValuesTable
 from lambdas.connector.lease import Lease
 from lambdas.connector.model_changes import ModelChanges, TellsChanges
 from lambdas.connector.push_times import PushTimes
@@ -187,7 +188,8 @@ def _requests(  # noqa: PLR0917 - all of them made by `_connector`, its only cal
 ) -> Requests:
     """What answers ThingWorx's requests, with a transport that they come over."""
     if settings.delivery == "rest":
-        return NoRequests()
+        kept = KeptValues(ValuesTable(clients.dynamodb, settings.control_table, slot))
+        return TimesOnly(HandedOn(kept, times, owns=lease.valid))
     from lambdas.connector.requests import platform_requests  # noqa: PLC0415 - loads AlwaysOn
 
     return platform_requests(

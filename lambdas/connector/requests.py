@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from lambdas.connector.echoes import Echoes
+from lambdas.connector.handed_on import HandedOn
 from lambdas.connector.kept_values import KeptValues, ValuesTable
 from lambdas.connector.reads import ALL_PROPERTIES, Reads
 from lambdas.connector.shadow import Shadow
 from lambdas.connector.shapes import Shapes
 from lambdas.connector.writeback import WriteBack
 from lambdas.shared.control_table import ControlTable
-from lambdas.shared.observability import logger
 from lambdas.thingworx.alwayson.codes import Characteristic, Method, Status
 from lambdas.thingworx.alwayson.events import Reply
 from lambdas.thingworx.alwayson.model import NOTHING
@@ -31,19 +31,8 @@ if TYPE_CHECKING:
     from lambdas.thingworx.alwayson.events import Asked
     from lambdas.thingworx.alwayson.model import Value
     from lambdas.thingworx.alwayson_transport import AlwaysOnTransport
-    from lambdas.thingworx.infotable import ValueRow
 
-__all__ = ["PlatformRequests", "Values", "platform_requests"]
-
-
-class Values(Protocol):
-    """A transport that knows which values came."""
-
-    def newest(self, thing: str) -> Mapping[str, ValueRow]:
-        """Newest row of each edge property."""
-
-    def unseen(self) -> Mapping[str, Mapping[str, ValueRow]]:
-        """Newest rows that were not pushed."""
+__all__ = ["PlatformRequests", "platform_requests"]
 
 
 class PlatformRequests:
@@ -53,10 +42,7 @@ class PlatformRequests:
         reads: answers GET.
         writes: answers PUT.
         echoes: pushes back what was written.
-        values: which values came.
-        kept: what predecessor and successor leave each other.
-        times: times of the pushed values.
-        owns: whether this connector owns its slot.
+        handed_on: what predecessor and successor leave each other.
         close: gives back what reads and writes use.
     """
 
@@ -66,19 +52,13 @@ class PlatformRequests:
         reads: Reads,
         writes: WriteBack,
         echoes: Echoes,
-        values: Values,
-        kept: KeptValues,
-        times: PushTimes,
-        owns: Callable[[], bool],
+        handed_on: HandedOn,
         close: Callable[[], None],
     ) -> None:
         self._reads = reads
         self._writes = writes
         self._echoes = echoes
-        self._values = values
-        self._kept = kept
-        self.times = times
-        self._owns = owns
+        self._handed_on = handed_on
         self._close = close
 
     async def answer(self, asked: Asked) -> Reply:
@@ -98,15 +78,7 @@ class PlatformRequests:
     async def begin(self, outlet: Passes) -> None:
         """The slot is ours: push through the outlet, and take over what the predecessor left."""
         self._echoes.pass_through(outlet)
-        self._kept.forget()
-        try:
-            for thing, kept in (await self._kept.all()).items():
-                for edge, at in kept.times.items():
-                    self.times.restore(thing, edge, at)
-                if kept.lag:
-                    self.times.restore_lag(thing, kept.lag)
-        except Exception as error:  # noqa: BLE001 - whatever it was: a GET tries again, the rest goes on
-            logger.warning("what the predecessor left can't be read", reason=str(error))
+        await self._handed_on.take()
 
     async def rest(self, seconds: float) -> None:
         """Begin nothing new until `go_on`; wait at most `seconds` for writes and echoes under way."""
@@ -121,20 +93,13 @@ class PlatformRequests:
 
     async def leave(self) -> None:
         """Leave to the successor what ThingWorx can't tell it."""
-        if not self._owns():
-            return
-        try:
-            unseen, times = self._values.unseen(), self.times
-            await self._kept.leave(unseen, self._values.newest, times.ahead(), times.lags())
-        except Exception as error:  # noqa: BLE001 - the values come again with the next readings
-            logger.warning("nothing left to the successor", reason=str(error))
+        await self._handed_on.leave()
 
     async def settle(self, seconds: float) -> None:
-        """Take no more writes; answer those that are open, and leave what the successor needs."""
+        """Take no more writes; answer those that are open."""
         await self._writes.settle(seconds)
         self._close()
         await self._echoes.rest(seconds)
-        await self.leave()
 
 
 def platform_requests(
@@ -177,10 +142,7 @@ def platform_requests(
         reads=Reads(transport.newest, kept, shadow, shapes),
         writes=writes,
         echoes=echoes,
-        values=transport,
-        kept=kept,
-        times=times,
-        owns=owns,
+        handed_on=HandedOn(kept, times, owns=owns, values=transport),
         close=shadow.close,
     )
     transport.handler = requests.answer

@@ -37,6 +37,8 @@ __all__ = ["Tenure"]
 _MOST_OFFERS = 2
 #: Messages held while a successor may come: few, since readings wait until all of them are settled.
 _LEAVING_MESSAGES = 20
+#: How long the first message waits for what the predecessor left.
+_TAKE_OVER_SECONDS = 5.0
 #: Counters that move while anything is settled.
 _SETTLED = ("taken", "replayed_taken", "messages_deleted")
 
@@ -107,7 +109,7 @@ class Tenure:
         tasks = [
             self._life.begun(self._keep_lease(watch)),
             self._life.begun(self._hand_over(drain, outlet)),
-            self._life.begun(self._parts.requests.begin(outlet)),
+            begun := self._life.begun(self._parts.requests.begin(outlet)),
         ]
         if settings.max_writes_per_second:
             share = keep_share(budget, settings.max_writes_per_second, self._parts.slots)
@@ -115,6 +117,8 @@ class Tenure:
         self._begin_keeping()
         try:
             await backlog.load()
+            # Values get their times after those that the predecessor gave; without, if they don't come.
+            await asyncio.wait([begun], timeout=_TAKE_OVER_SECONDS)
             tasks.append(self._life.begun(delivery.catch_up()))
             await drain.run()
         finally:
@@ -128,6 +132,7 @@ class Tenure:
             await asyncio.gather(
                 drain.settled(settle, self._timing.grace), self._parts.requests.settle(settle)
             )
+            await self._parts.requests.leave()  # only now is it known what has been delivered
             if waited_for and not self._life.handed and not self._offers:
                 await self._offer(_now_ms())
             await ended([*tasks, *self._keepers])

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HELD_TABLE",
+    "LANES",
+    "SHAPES",
     "THINGS",
     "Context",
     "Running",

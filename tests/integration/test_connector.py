@@ -15,9 +15,12 @@ from lambdas.connector import handler
 from lambdas.connector.lease import Taken
 from lambdas.connector.token import TaskToken
 from lambdas.shared.errors import ConnectorError, SettingError
+from lambdas.shared.parcel import Reading, encode, lane_of
 from tests.aws_mock import CONTROL_TABLE
 from tests.integration.connector_world import (
     HELD_TABLE,
+    LANES,
+    SHAPES,
     THINGS,
     Context,
     World,
@@ -134,6 +137,35 @@ def test_a_hand_over_under_load_loses_repeats_and_reorders_nothing(
     end(world, second, "second")
     for thing in THINGS:
         assert world.times(thing) == list(range(1, last[0] + 1))
+
+
+def test_a_successor_goes_on_in_the_second_in_which_its_predecessor_ended(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANDOVER_BEFORE_END_SECONDS", "3")
+    handler._settings.cache_clear()
+    thing, second = THINGS[0], 1_700_000_000_000
+
+    def send(*values: float) -> None:
+        readings = [Reading(thing, second, f"0:{value}:0", "s", {"temp": value}) for value in values]
+        world.sqs.send_message(
+            QueueUrl=world.queues["1"],
+            MessageBody=encode(readings, SHAPES).decode(),
+            MessageGroupId=f"lane-{lane_of(thing, LANES)}",
+        )
+
+    first = world.start("first", seconds=4)
+    send(1.0, 2.0, 3.0)
+    until(lambda: len(world.written(thing)) == 3)
+    until(lambda: "first" in world.states.answers)
+    second_connector = world.start("second")
+    first.wait()
+    send(4.0, 5.0)
+    until(lambda: len(world.written(thing)) == 5)
+    until(lambda: world.left() == (0, 0))
+    stored = [(entry.time - second, entry.value) for entry in world.written(thing)]
+    assert stored == [(0, 1.0), (1, 2.0), (2, 3.0), (3, 4.0), (4, 5.0)]
+    end(world, second_connector, "second")
 
 
 def test_after_a_connector_that_was_cancelled_the_next_delivers_the_rest(

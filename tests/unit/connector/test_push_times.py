@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambdas.connector import push_times
-from lambdas.connector.push_times import PushTimes, Timed
+from lambdas.connector.push_times import LastTime, PushTimes, Timed
 from lambdas.thingworx.infotable import ValueRow
 
 if TYPE_CHECKING:
@@ -32,9 +32,18 @@ def arrange(known: PushTimes, *rows: ValueRow, thing: str = "pump") -> Timed:
     """Arrange one reading, and have it delivered."""
     reading = next(IDS)
     timed = known.arrange(thing, reading, rows)
-    known.delivered(thing, timed.rows)
+    known.delivered(thing, timed.rows, rows[0].time)
     known.settled(reading)
     return timed
+
+
+def successor_of(known: PushTimes, now: int = NOW) -> PushTimes:
+    """Times of a connector that takes over what this one leaves."""
+    successor = times(now)
+    for thing, properties in known.last().items():
+        for edge, last in properties.items():
+            successor.restore_last(thing, edge, last)
+    return successor
 
 
 def test_of_two_values_in_one_millisecond_the_later_gets_the_next() -> None:
@@ -242,3 +251,113 @@ def test_the_things_that_were_silent_for_longest_are_forgotten_first() -> None:
         arrange(known, row(NOW), row(NOW, 1.0, "rpm"), thing=f"pump-{number}")
         assert arrange(known, row(NOW - 1), thing="busy").late
     assert not arrange(known, row(NOW - 1), thing="pump-0").late
+
+
+def test_a_successor_goes_on_in_the_second_in_which_its_predecessor_ended() -> None:
+    known = times()
+    second = NOW - 2000
+    given = [arrange(known, row(second, value)) for value in (1.0, 2.0, 3.0)]
+    assert [timed.rows[0].time - second for timed in given] == [0, 1, 2]
+    assert known.last() == {"pump": {"temp": LastTime(second, second + 2, 3.0)}}
+    successor = successor_of(known)
+    given = [arrange(successor, row(second, value)) for value in (4.0, 5.0)]
+    assert [timed.rows[0].time - second for timed in given] == [3, 4]
+    assert not any(timed.late for timed in given)
+    assert arrange(successor, row(second - 1000)).late
+    assert arrange(successor, row(second + 1000)).rows[0].time == second + 1000
+
+
+def test_a_second_that_had_one_value_may_have_more_with_the_successor() -> None:
+    known = times()
+    arrange(known, row(NOW, 1.0))
+    assert arrange(successor_of(known), row(NOW, 2.0)).rows[0].time == NOW + 1
+
+
+def test_the_last_value_again_has_its_time_with_the_successor_too() -> None:
+    for values in ((1.0,), (1.0, True), (1.0, "on")):
+        known = times()
+        before = [arrange(known, row(NOW, value)).rows[0].time for value in values]
+        assert arrange(successor_of(known), row(NOW, values[-1])).rows[0].time == before[-1]
+
+
+def test_a_long_value_is_not_left_and_comes_again_rather_than_over_another() -> None:
+    for value in ("x" * 65, {"a": 1}, None):
+        known = times()
+        arrange(known, row(NOW, value))
+        assert known.last() == {"pump": {"temp": LastTime(NOW, NOW, None)}}
+        assert arrange(successor_of(known), row(NOW, value)).rows[0].time == NOW + 1
+
+
+def test_what_was_not_delivered_has_the_time_of_before_with_the_successor() -> None:
+    known = times()
+    second = NOW - 2000
+    arrange(known, row(second, 1.0))
+    waiting = [row(second, 2.0), row(second + 1000, 3.0)]
+    given = [known.arrange("pump", next(IDS), [each]).rows[0].time for each in waiting]
+    successor = successor_of(known)
+    assert [arrange(successor, each).rows[0].time for each in waiting] == given
+
+
+def test_of_times_in_milliseconds_only_those_that_met_another_are_left() -> None:
+    known = times()
+    arrange(known, row(NOW + 1, 1.0), row(NOW + 1, 1.0, "rpm"))
+    assert not known.last()
+    arrange(known, row(NOW + 1, 2.0))
+    assert known.last() == {"pump": {"temp": LastTime(NOW + 1, NOW + 2, 2.0)}}
+    arrange(known, row(NOW + 7, 3.0))
+    assert not known.last()
+
+
+def test_an_echo_leaves_no_second_to_go_on_with_unless_it_is_one() -> None:
+    known = times(NOW + 1)
+    known.delivered("pump", [row(known.echo("pump", "temp", 7.0), 7.0)])
+    assert not known.last()
+
+
+def test_a_time_to_come_that_was_taken_over_is_no_second_that_goes_on_before_it() -> None:
+    known = times()
+    known.restore("pump", "temp", NOW + HOUR + 1)
+    assert not known.last()
+    assert arrange(known, row(NOW, 1.0)).rows[0].time == NOW
+
+
+def test_only_seconds_of_the_last_minute_are_left() -> None:
+    now = NOW
+    known = PushTimes(lambda: now / 1000)
+    arrange(known, row(NOW), thing="silent")
+    arrange(known, row(NOW), row(NOW, 1.0, "rare"))
+    now += 61_000
+    assert set(known.last()) == {"silent", "pump"}  # nothing came since: what waits follows on these
+    arrange(known, row(now))
+    assert known.last() == {"pump": {"temp": LastTime(now, now, 1.0)}}
+
+
+def test_a_successor_to_which_nothing_came_leaves_what_it_was_left() -> None:
+    known = times()
+    arrange(known, row(NOW, 1.0))
+    arrange(known, row(NOW, 2.0))
+    successor = successor_of(known, NOW + HOUR)
+    assert successor.last() == known.last()
+    assert arrange(successor_of(successor), row(NOW, 3.0)).rows[0].time == NOW + 2
+
+
+def test_what_a_predecessor_gave_does_not_take_back_what_was_given_since() -> None:
+    known = times()
+    arrange(known, row(NOW, 1.0))
+    arrange(known, row(NOW, 2.0))
+    known.restore_last("pump", "temp", LastTime(NOW, NOW, 1.0))
+    known.restore_last("pump", "temp", LastTime(NOW - 1000, NOW, None))
+    assert arrange(known, row(NOW, 3.0)).rows[0].time == NOW + 2
+    known.restore_last("pump", "temp", LastTime(NOW, NOW + 9, None))
+    assert arrange(known, row(NOW, 3.0)).rows[0].time == NOW + 10
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=30), st.integers(0, 30))
+def test_a_hand_over_moves_no_time_of_values_in_order(readings: list[tuple[int, int]], at: int) -> None:
+    one, before = times(), times()
+    ordered = [(NOW + second * 1000, value) for second, value in sorted(readings, key=lambda each: each[0])]
+    expected = [arrange(one, row(*each)) for each in ordered]
+    found = [arrange(before, row(*each)) for each in ordered[:at]]
+    after = successor_of(before)
+    found += [arrange(after, row(*each)) for each in ordered[at:]]
+    assert found == expected

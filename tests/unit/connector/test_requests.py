@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lambdas.connector.handed_on import HandedOn, TimesOnly
 from lambdas.connector.kept_values import Kept
-from lambdas.connector.push_times import PushTimes
+from lambdas.connector.push_times import LastTime, PushTimes
 from lambdas.connector.requests import PlatformRequests
 from lambdas.thingworx.alwayson import BaseType, Characteristic, EntityType, Method, Status, Value
 from lambdas.thingworx.alwayson.events import Asked, Reply
@@ -36,10 +37,7 @@ class Stand:
             reads=whole,
             writes=whole,
             echoes=whole,
-            values=self,
-            kept=whole,
-            times=self.times,
-            owns=lambda: self.owned,
+            handed_on=HandedOn(whole, self.times, owns=lambda: self.owned, values=self),
             close=lambda: self.log.append("close"),
         )
 
@@ -75,12 +73,16 @@ class Stand:
     async def all(self) -> Mapping[str, Kept]:
         if self.failing:
             raise self.failing
-        return {"pump": Kept({}, {"temp": NOW + 1000}), "fan": Kept({}, {}, 60_000)}
+        return {
+            "pump": Kept({}, {"temp": NOW + 1000}, 0, {"rpm": LastTime(NOW, NOW + 2)}),
+            "fan": Kept({}, {}, 60_000),
+        }
 
-    async def leave(self, unseen: Any, newest: Any, ahead: Any, lags: Any) -> None:
+    async def leave(self, unseen: Any, newest: Any, ahead: Any, lags: Any, last: Any) -> None:
         if self.failing:
             raise self.failing
-        self.log.append(("leave", unseen, ahead, lags))
+        assert newest("stranger") == {}
+        self.log.append(("leave", unseen, ahead, lags, last))
 
     def ask(
         self,
@@ -148,6 +150,8 @@ def test_times_to_come_are_taken_over_at_the_start() -> None:
     assert stand.log == [("outlet", outlet), "forget"]
     assert stand.times.echo("pump", "temp", 1.0) == NOW + 1001
     assert stand.times.echo("fan", "temp", 1.0) == NOW - 60_000
+    row = ValueRow("rpm", "NUMBER", 1.0, NOW)
+    assert stand.times.arrange("pump", "0:1:0", [row]).rows[0].time == NOW + 3
 
 
 def test_a_table_that_is_away_stops_neither_the_start_nor_the_end() -> None:
@@ -155,6 +159,7 @@ def test_a_table_that_is_away_stops_neither_the_start_nor_the_end() -> None:
     stand.failing = RuntimeError("away")
     asyncio.run(stand.requests.begin(stand))  # type: ignore[arg-type] # any outlet
     asyncio.run(stand.requests.settle(1))
+    asyncio.run(stand.requests.leave())
     assert stand.log[-2:] == ["close", "rest"]
 
 
@@ -162,14 +167,29 @@ def test_only_an_owner_leaves_something_to_its_successor() -> None:
     stand = Stand()
     stand.times.restore("pump", "temp", NOW + 5)
     stand.times.restore_lag("fan", 60_000)
+    last = LastTime(NOW - 1000, NOW - 998, 1.0)
+    stand.times.restore_last("fan", "rpm", last)
     asyncio.run(stand.requests.leave())
-    assert stand.log == [("leave", {"pump": {"quiet": ROW}}, {"pump": {"temp": NOW + 5}}, {"fan": 60_000})]
+    times = ({"pump": {"temp": NOW + 5}}, {"fan": 60_000}, {"fan": {"rpm": last}})
+    assert stand.log == [("leave", {"pump": {"quiet": ROW}}, *times)]
     stand.owned = False
     asyncio.run(stand.requests.leave())
     assert len(stand.log) == 1
 
 
-def test_at_the_end_writes_are_answered_first_and_the_successor_gets_the_rest() -> None:
+def test_where_thingworx_asks_nothing_times_are_taken_over_and_left_all_the_same() -> None:
+    stand = Stand()
+    whole: Any = stand
+    requests = TimesOnly(HandedOn(whole, stand.times, owns=lambda: stand.owned))
+    asyncio.run(requests.begin(whole))
+    asyncio.run(requests.leave())
+    ahead = {"pump": {"temp": NOW + 1000, "rpm": NOW + 2}}
+    last = {"pump": {"temp": LastTime(NOW + 1000, NOW + 1000), "rpm": LastTime(NOW, NOW + 2)}}
+    assert stand.log == ["forget", ("leave", {}, ahead, {"fan": 60_000}, last)]
+    assert stand.times.echo("pump", "temp", 1.0) == NOW + 1001
+
+
+def test_at_the_end_all_that_is_open_is_answered() -> None:
     stand = Stand()
     asyncio.run(stand.requests.rest(1))
     stand.requests.go_on()
@@ -179,5 +199,4 @@ def test_at_the_end_writes_are_answered_first_and_the_successor_gets_the_rest() 
         "settle",
         "close",
         "rest",
-        "leave",
     ]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from lambdas.connector import life
+from lambdas.connector import life, tenure
+from lambdas.connector.asked import NoRequests
 from lambdas.connector.handover import Patience
 from lambdas.connector.lease import LeaseLost, Taken
 from lambdas.connector.serve import Connector, Parts, State
@@ -41,6 +42,8 @@ from tests.unit.connector.test_timing import REQUIRED
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from lambdas.connector.asked import Requests
+    from lambdas.connector.outlet import Outlet
     from lambdas.connector.slot_queue import Message
 
 LEASE = 0.3
@@ -167,6 +170,7 @@ class Bench:
         self.handover = self.end = 60.0
         self.rest = 5.0
         self.settle = 5.0
+        self.requests: Requests = NoRequests()
         self.settings = {"BEAT_SECONDS": "0.02", "LEASE_SECONDS": str(LEASE), "THING_RETRY_SECONDS": "60"}
         self.connector: Connector
 
@@ -174,6 +178,7 @@ class Bench:
         settings = ConnectorSettings.from_env(REQUIRED | self.settings)
         backlog = FakeBacklog(self.held)
         parts = Parts(self.token, self.lease, self.transport, self.held, self.sqs, backlog)  # type: ignore[arg-type]
+        parts = parts._replace(requests=self.requests)
         self.connector = Connector("1", settings, parts, 900)
         self.connector._life.patience = Patience(sign=0.1, poll=0.002)
         now = time.monotonic()
@@ -252,6 +257,53 @@ def test_it_delivers_and_at_the_end_of_its_life_asks_to_be_followed() -> None:
         assert len(bench.sqs.deleted) == 20
         assert bench.token.answers == ["again"]
         assert bench.token.beats > 1
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_nothing_is_delivered_before_what_the_predecessor_left_nor_after_what_is_left() -> None:
+    async def scenario() -> None:
+        bench = Bench(message("lane-0", reading("pump", 1)))
+        delivered = []
+
+        class Slow(NoRequests):
+            """Takes its time."""
+
+            async def begin(self, outlet: Outlet) -> None:
+                """Note what has been delivered then."""
+                await asyncio.sleep(0.2)
+                delivered.append(bench.transport.times("pump"))
+
+            async def leave(self) -> None:
+                """Note what has been delivered then."""
+                delivered.append(bench.transport.times("pump"))
+
+        bench.requests = Slow()
+        bench.end = 0.5
+        await bench.run()
+        assert delivered == [[], [1]]
+        bench.check_ended()
+
+    run(scenario)
+
+
+def test_what_a_connector_is_left_is_not_waited_for_endlessly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tenure, "_TAKE_OVER_SECONDS", 0.05)
+
+    class Stuck(NoRequests):
+        """Never begins."""
+
+        async def begin(self, outlet: Outlet) -> None:
+            """Wait for ever."""
+            await asyncio.Event().wait()
+
+    async def scenario() -> None:
+        bench = Bench(message("lane-0", reading("pump", 1)))
+        bench.requests = Stuck()
+        bench.end = 0.5
+        await bench.run()
+        assert bench.transport.times("pump") == [1]
         bench.check_ended()
 
     run(scenario)
