@@ -8,6 +8,7 @@ from collections import Counter
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
+from lambdas.connector.backlog import Offered
 from lambdas.connector.entries import Entry, batches, entries_of, held
 from lambdas.connector.gate import Gate, backoff
 from lambdas.connector.isolation import Isolation
@@ -195,9 +196,19 @@ class Delivery:
             rest = batch[settled:]
             await self._backlog.park(thing, verdict, lambda verdict: self._hold_all(rest, "parked", verdict))
 
-    async def offer_parked(self, thing: str, batch: list[Entry]) -> tuple[int, Verdict | None]:
+    async def offer_parked(self, thing: str, batch: list[Entry]) -> Offered:
         """See `Settler.offer_parked`."""
-        return await self._offer(thing, self._timed(thing, batch), self._probe)
+        stored = 0
+
+        async def probe(thing: str, part: list[Entry]) -> Verdict | PushResult:
+            nonlocal stored
+            answer = await self._probe(thing, part)
+            if isinstance(answer, PushResult):
+                stored += _stored(part, answer)
+            return answer
+
+        settled, verdict = await self._offer(thing, self._timed(thing, batch), probe)
+        return Offered(settled, stored > 0, verdict)
 
     async def reject_parked(self, parked: HeldReading, reason: str, detail: str) -> None:
         """See `Settler.reject_parked`."""
@@ -261,8 +272,7 @@ class Delivery:
             self._recent.add(entry.reading.id)
             self._times.settled(entry.reading.id)
         self._counters["values_suppressed"] += result.suppressed
-        rows_given = sum(len(entry.rows) for entry in batch)
-        self._counters["values_delivered"] += rows_given - result.suppressed - len(result.refused)
+        self._counters["values_delivered"] += _stored(batch, result)
 
     async def _push(self, thing: str, batch: list[Entry]) -> Verdict | PushResult:
         """Push until it is decided."""
@@ -390,6 +400,11 @@ class Delivery:
         kind = "replayed_" if replayed else ""
         self._counters[kind + outcome] += readings
         self._counters[kind + "taken"] += readings
+
+
+def _stored(batch: list[Entry], result: PushResult) -> int:
+    """How many values of a call the platform has stored."""
+    return sum(len(entry.rows) for entry in batch) - result.suppressed - len(result.refused)
 
 
 async def _uninterrupted(call: Coroutine[Any, Any, PushResult]) -> PushResult:
