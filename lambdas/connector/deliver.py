@@ -12,7 +12,7 @@ from lambdas.connector.backlog import Offered
 from lambdas.connector.entries import Entry, batches, entries_of, held
 from lambdas.connector.gate import Gate, backoff
 from lambdas.connector.isolation import Isolation
-from lambdas.connector.outcome import Outcome, Verdict, outcome_of
+from lambdas.connector.outcome import INTERNAL_ERROR, Outcome, Verdict, outcome_of
 from lambdas.connector.push_times import PushTimes
 from lambdas.connector.recent import RecentIds
 from lambdas.connector.stop import Stopped, StopReason
@@ -286,8 +286,8 @@ class Delivery:
                 self._backlog.on_trial.discard(thing)
                 return answer
             if answer.outcome is Outcome.WAIT:
-                self.gate.failed(answer.detail)
-            if answer.outcome is Outcome.WAIT and not self.gate.served_since(began):
+                self.gate.failed(answer.detail, thing)
+            if answer.outcome is Outcome.WAIT and not self._is_own(thing, answer, began):
                 own_trouble_since = None
                 continue
             own_trouble_since = own_trouble_since or began
@@ -297,6 +297,13 @@ class Delivery:
                 return answer
             await self._stop.pause(delay)
         raise AssertionError  # pragma: no cover - backoff never ends
+
+    def _is_own(self, thing: str, verdict: Verdict, began: float) -> bool:
+        """Whether a failure for which the platform is waited for is the Thing's own trouble."""
+        if self.gate.served_since(began):
+            return True
+        # Its only Thing must not hold a slot for ever; an answer that is broken for all must not park them.
+        return verdict.reason == INTERNAL_ERROR and not self.gate.failed_for_others(thing, began)
 
     async def _push_once(self, thing: str, batch: list[Entry]) -> Verdict | PushResult:
         try:
@@ -316,9 +323,9 @@ class Delivery:
         if (
             isinstance(answer, Verdict)
             and answer.outcome is Outcome.WAIT
-            and not self.gate.served_since(began)
+            and not self._is_own(thing, answer, began)
         ):
-            self.gate.failed(answer.detail)
+            self.gate.failed(answer.detail, thing)
         return answer
 
     async def _call(self, thing: str, batch: list[Entry]) -> PushResult:

@@ -22,7 +22,8 @@ class Outcome(Enum):
     """What to do next."""
 
     #: The platform serves nobody: keep everything, try until it does. SQS is the buffer. When it serves
-    #: others all the same, it is this Thing's trouble: after `thing_retry_seconds` of that, park.
+    #: others all the same, it is this Thing's trouble: after `thing_retry_seconds` of that, park. So it is
+    #: for no known reason when no other Thing has failed meanwhile.
     WAIT = "wait"
     #: This call failed for a reason that may pass: try again for `thing_retry_seconds`, then park.
     RETRY = "retry"
@@ -55,7 +56,8 @@ def outcome_of(error: Exception) -> Verdict:
 
     A 500 is about the call, not about the server: a failing service, a disabled Thing and a bad
     parameter all answer it, so it is tried again for a while and then parked, never waited for.
-    An error nobody foresaw loses nothing: it is waited for like a platform that is away.
+    An error nobody foresaw loses nothing: while several Things have it, or the platform is away, it is
+    waited for; one that has it alone is parked after `thing_retry_seconds`.
     """
     if isinstance(error, ThingNotServed):
         verdict = Verdict(Outcome.PARK, "not_bound")
