@@ -8,6 +8,11 @@ While a Thing waits, its later readings follow the parked ones, so that none ove
 `thing_retry_seconds` its oldest parked reading is tried; when the platform takes it, all of them are
 pushed, oldest first, each deleted only after the answer; only then are readings delivered directly again.
 
+A refused call may mean the Thing or a reading of it: it is halved until one reading is refused alone. When
+that one is refused again and again, those behind it are tried too. Once the platform stores one of them, it
+is the reading: refused again after that, it is held as rejected. While none is stored it is the Thing, which
+waits.
+
 A marker in the control table says which Things wait. It is written before the first reading is parked
 and removed when nothing is left, both under the Thing's lock; and it names its writer, so that a connector
 which lost the slot in between can't remove what its successor has written. A successor reads the markers
@@ -23,11 +28,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from lambdas.connector.entries import batches, parked_entry
 from lambdas.connector.gate import backoff
-from lambdas.connector.outcome import INTERNAL_ERROR, Outcome, Verdict
+from lambdas.connector.outcome import INTERNAL_ERROR, PERHAPS_A_READING, Outcome, Verdict
 from lambdas.connector.stop import Stopped
 from lambdas.shared.observability import logger
 
@@ -39,17 +44,23 @@ if TYPE_CHECKING:
     from lambdas.shared.held_items import HeldItem, Page
     from lambdas.shared.held_store import HeldReading
 
-__all__ = ["Backlog", "Settler", "Store"]
+__all__ = ["Backlog", "Offered", "Settler", "Store"]
 
 #: Parked readings read at once; DynamoDB gives 1 MB at most.
 _PAGE = 500
+#: How many times as many readings are offered after each call that was taken, up to a page.
+_GROWTH = 4
 #: Things that catch up at the same time: bounds memory, and leaves most of the window to live readings.
 _AT_ONCE = 8
 #: How often the markers are read again: for those of a predecessor that was slow to die.
 _LOOK_SECONDS = 30.0
 _LONGEST_TICK_SECONDS = 1.0
-#: How often the oldest reading may fail for no known reason.
-_MOST_FAILURES = 3
+#: Refusals of one reading before it is held as rejected, and of the oldest before those behind it are tried.
+_MOST_REFUSALS = 3
+#: Readings among which one is looked for that is stored though the oldest isn't: what a day holds of a Thing.
+_FARTHEST = 1000
+#: Tries from one such look to the next; between them only the next reading is tried: it may be the Thing.
+_FAR_EVERY = 10
 
 
 class Store(Protocol):
@@ -78,15 +89,25 @@ class Store(Protocol):
         """Delete parked readings."""
 
 
+class Offered(NamedTuple):
+    """What became of parked readings that were offered.
+
+    Attributes:
+        settled: how many are delivered or rejected, from the first on.
+        stored: the platform has stored a value: to reject one, or to keep it back, the Thing isn't asked.
+        verdict: why the next one can't be settled now; None when all are.
+    """
+
+    settled: int
+    stored: bool
+    verdict: Verdict | None
+
+
 class Settler(Protocol):
     """Settles parked readings."""
 
-    async def offer_parked(self, thing: str, batch: list[Entry]) -> tuple[int, Verdict | None]:
-        """Try once to have readings delivered or rejected, from the first on.
-
-        Returns:
-            How many are settled, and why the next one can't be now (None: all are settled).
-        """
+    async def offer_parked(self, thing: str, batch: list[Entry]) -> Offered:
+        """Try once to have readings delivered or rejected, from the first on."""
 
     async def reject_parked(self, parked: HeldReading, reason: str, detail: str) -> None:
         """Hold a parked reading as one that can never be delivered."""
@@ -101,15 +122,16 @@ class _Waiting:
         marked: this connector has written the marker.
         at_work: it is catching up now.
         served: the platform has taken one of its readings since.
-        oldest: key of the reading that was tried last, and how often in a row it failed for no known reason.
+        stored: the platform has stored a value of it since it was begun to try it this time.
+        oldest: key of the oldest reading, and how often in a row it was refused alone.
     """
 
-    __slots__ = ("at_work", "marked", "oldest", "served", "until", "verdict")
+    __slots__ = ("at_work", "marked", "oldest", "served", "stored", "until", "verdict")
 
     def __init__(self, verdict: Verdict, until: float) -> None:
         self.verdict = verdict
         self.until = until
-        self.marked = self.at_work = self.served = False
+        self.marked = self.at_work = self.served = self.stored = False
         self.oldest = ("", 0)
 
 
@@ -264,9 +286,10 @@ class Backlog:
                     await self._look_after(thing, waiting)
                     return
                 self._knock(thing)
+                waiting.stored = False
                 limit = 1  # a Thing that is still refused costs one small read
-                while not self._pausing and await self._next_page(thing, waiting, limit, settler):
-                    limit = _PAGE
+                while limit and not self._pausing:
+                    limit = await self._next_page(thing, waiting, limit, settler)
         except Stopped:
             return
         except Exception as error:  # noqa: BLE001 - what is parked stays parked, the next try may pass
@@ -282,20 +305,42 @@ class Backlog:
             if not page.items:
                 await self._finish(thing, waiting)
 
-    async def _next_page(self, thing: str, waiting: _Waiting, limit: int, settler: Settler) -> bool:
-        """Settle the oldest readings; whether there may be more to do now."""
+    async def _next_page(self, thing: str, waiting: _Waiting, limit: int, settler: Settler) -> int:
+        """Settle the oldest readings; how many to settle next, 0 when there is no more to do now."""
         async with self._locks[thing]:  # no half of what is being parked is seen
             page = await asyncio.to_thread(self._store.oldest, thing, limit)
+            left = page.items
             if not page.more:  # nothing may join what is left
-                if await self._settle(thing, waiting, page.items, settler):
+                left = await self._settle(thing, waiting, page.items, settler)
+                if not left:
                     await self._finish(thing, waiting)
-                return False
-        return await self._settle(thing, waiting, page.items, settler)
+                    return 0
+        if page.more:
+            left = await self._settle(thing, waiting, page.items, settler)
+        if not left:
+            return min(limit * _GROWTH, _PAGE)
+        if self._pausing or waiting.verdict.reason not in PERHAPS_A_READING:
+            return 0
+        if len(left) > 1:
+            return len(left) // 2
+        return int(await self._suspect(thing, waiting, left[0], settler))
 
     async def _settle(
         self, thing: str, waiting: _Waiting, items: Sequence[HeldItem], settler: Settler
-    ) -> bool:
-        """Push readings and delete them; whether all are gone."""
+    ) -> list[HeldItem]:
+        """Push readings and delete them; those of the call that was not taken, if one wasn't."""
+        readable = await self._readable(items, settler)
+        done = 0
+        for batch in batches(entry for _, entry in readable):
+            part = readable[done : done + len(batch)]
+            done += len(batch)
+            settled = await self._offer(thing, waiting, part, settler)
+            if settled < len(part) or self._pausing:
+                return [item for item, _ in part[settled:] or readable[done:]]
+        return []
+
+    async def _readable(self, items: Sequence[HeldItem], settler: Settler) -> list[tuple[HeldItem, Entry]]:
+        """Readings as they were when they were parked; those that can't be read are rejected."""
         readable: list[tuple[HeldItem, Entry]] = []
         for item in items:
             try:
@@ -303,30 +348,79 @@ class Backlog:
             except ValueError as error:
                 await settler.reject_parked(item.reading, "unreadable_parked", str(error))
                 await asyncio.to_thread(self._store.delete, [item])
-        done = 0
-        for batch in batches(entry for _, entry in readable):
-            settled, verdict = await settler.offer_parked(thing, batch)
-            gone = [item for item, _ in readable[done : done + settled]]
-            await asyncio.to_thread(self._store.delete, gone)
-            done += settled
-            waiting.served = waiting.served or settled > 0
-            if verdict is not None:
-                waiting.verdict = verdict
-                await self._suspect(waiting, readable[done][0], settler)
-                return False
+        return readable
+
+    async def _offer(
+        self, thing: str, waiting: _Waiting, readings: Sequence[tuple[HeldItem, Entry]], settler: Settler
+    ) -> int:
+        """Offer readings in one call and delete those that are settled; how many these are."""
+        settled, stored, verdict = await settler.offer_parked(thing, [entry for _, entry in readings])
+        if settled:
+            await asyncio.to_thread(self._store.delete, [item for item, _ in readings[:settled]])
+        waiting.served = waiting.served or settled > 0
+        waiting.stored = waiting.stored or stored
+        if verdict is not None:
+            waiting.verdict = verdict
+        return settled
+
+    async def _suspect(self, thing: str, waiting: _Waiting, oldest: HeldItem, settler: Settler) -> bool:
+        """Find out whether the oldest reading is refused, or its Thing; whether to go on now."""
+        key, refusals = waiting.oldest
+        refusals = refusals + 1 if key == oldest.sk else 1
+        waiting.oldest = (oldest.sk, refusals)
+        if refusals < _MOST_REFUSALS and not waiting.stored:
+            return False
+        far = waiting.stored or refusals % _FAR_EVERY == _MOST_REFUSALS
+        async with self._locks[thing]:
+            page = await asyncio.to_thread(self._store.oldest, thing, _FARTHEST if far else 2)
+        readings = await self._readable(page.items, settler)
+        if not readings or readings[0][0].sk != oldest.sk:
+            return True  # an older one was parked meanwhile: it is tried first
+        return await self._look_behind(thing, waiting, readings, settler)
+
+    async def _look_behind(
+        self, thing: str, waiting: _Waiting, readings: list[tuple[HeldItem, Entry]], settler: Settler
+    ) -> bool:
+        """Offer readings behind the first one until one is stored: then those refused before it are rejected.
+
+        Those that it passed over are offered afterwards, in their order.
+
+        Returns:
+            Whether one was stored.
+        """
+        refused = [readings[0]]
+        waiting.stored = False
+        for place in _places(len(readings)):
             if self._pausing:
                 return False
+            if not await self._offer(thing, waiting, [readings[place]], settler):
+                if waiting.verdict.reason not in PERHAPS_A_READING:
+                    return False
+                refused.append(readings[place])
+            elif waiting.stored:
+                return await self._convict(thing, waiting, refused, settler)
+        return False
+
+    async def _convict(
+        self, thing: str, waiting: _Waiting, refused: list[tuple[HeldItem, Entry]], settler: Settler
+    ) -> bool:
+        """Reject what is refused again now that its Thing is served; whether nothing else is the matter."""
+        for reading in refused:
+            for _ in range(_MOST_REFUSALS - 1):
+                if self._pausing:
+                    return False
+                if await self._offer(thing, waiting, [reading], settler):
+                    break  # the Thing was refused until a moment ago
+                if waiting.verdict.reason not in PERHAPS_A_READING:
+                    return False
+            else:
+                await self._reject(waiting, reading[0], settler)
         return True
 
-    async def _suspect(self, waiting: _Waiting, item: HeldItem, settler: Settler) -> None:
-        """Set a reading aside that keeps failing for no known reason: it would be in the way for ever."""
-        if waiting.verdict.reason != INTERNAL_ERROR:
-            return
-        key, failures = waiting.oldest
-        waiting.oldest = (item.sk, failures + 1 if key == item.sk else 1)
-        if waiting.oldest[1] < _MOST_FAILURES:
-            return
-        await settler.reject_parked(item.reading, "crashes", waiting.verdict.detail)
+    async def _reject(self, waiting: _Waiting, item: HeldItem, settler: Settler) -> None:
+        reason, detail = waiting.verdict.reason, waiting.verdict.detail
+        logger.warning("parked reading rejected", thing=item.reading.thing, reason=reason, detail=detail)
+        await settler.reject_parked(item.reading, "crashes" if reason == INTERNAL_ERROR else reason, detail)
         await asyncio.to_thread(self._store.delete, [item])
 
     async def _finish(self, thing: str, waiting: _Waiting) -> None:
@@ -336,3 +430,9 @@ class Backlog:
         if not waiting.served:
             self.on_trial.add(thing)
         logger.warning("Thing has caught up", thing=thing)
+
+
+def _places(readings: int) -> list[int]:
+    """Where to look behind the first of so many: at the next three, then ever farther, and at the last."""
+    close, far = range(1, 4), (2**power for power in range(2, readings.bit_length()))
+    return sorted({place for place in (*close, *far, readings - 1) if 0 < place < readings})

@@ -8,10 +8,11 @@ from collections import Counter
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
+from lambdas.connector.backlog import Offered
 from lambdas.connector.entries import Entry, batches, entries_of, held
 from lambdas.connector.gate import Gate, backoff
 from lambdas.connector.isolation import Isolation
-from lambdas.connector.outcome import Outcome, Verdict, outcome_of
+from lambdas.connector.outcome import INTERNAL_ERROR, Outcome, Verdict, outcome_of
 from lambdas.connector.push_times import PushTimes
 from lambdas.connector.recent import RecentIds
 from lambdas.connector.stop import Stopped, StopReason
@@ -195,9 +196,19 @@ class Delivery:
             rest = batch[settled:]
             await self._backlog.park(thing, verdict, lambda verdict: self._hold_all(rest, "parked", verdict))
 
-    async def offer_parked(self, thing: str, batch: list[Entry]) -> tuple[int, Verdict | None]:
+    async def offer_parked(self, thing: str, batch: list[Entry]) -> Offered:
         """See `Settler.offer_parked`."""
-        return await self._offer(thing, self._timed(thing, batch), self._probe)
+        stored = 0
+
+        async def probe(thing: str, part: list[Entry]) -> Verdict | PushResult:
+            nonlocal stored
+            answer = await self._probe(thing, part)
+            if isinstance(answer, PushResult):
+                stored += _stored(part, answer)
+            return answer
+
+        settled, verdict = await self._offer(thing, self._timed(thing, batch), probe)
+        return Offered(settled, stored > 0, verdict)
 
     async def reject_parked(self, parked: HeldReading, reason: str, detail: str) -> None:
         """See `Settler.reject_parked`."""
@@ -262,8 +273,7 @@ class Delivery:
             self._recent.add(entry.reading.id)
             self._times.settled(entry.reading.id)
         self._counters["values_suppressed"] += result.suppressed
-        rows_given = sum(len(entry.rows) for entry in batch)
-        self._counters["values_delivered"] += rows_given - result.suppressed - len(result.refused)
+        self._counters["values_delivered"] += _stored(batch, result)
 
     async def _push(self, thing: str, batch: list[Entry]) -> Verdict | PushResult:
         """Push until it is decided."""
@@ -277,8 +287,8 @@ class Delivery:
                 self._backlog.on_trial.discard(thing)
                 return answer
             if answer.outcome is Outcome.WAIT:
-                self.gate.failed(answer.detail)
-            if answer.outcome is Outcome.WAIT and not self.gate.served_since(began):
+                self.gate.failed(answer.detail, thing)
+            if answer.outcome is Outcome.WAIT and not self._is_own(thing, answer, began):
                 own_trouble_since = None
                 continue
             own_trouble_since = own_trouble_since or began
@@ -288,6 +298,13 @@ class Delivery:
                 return answer
             await self._stop.pause(delay)
         raise AssertionError  # pragma: no cover - backoff never ends
+
+    def _is_own(self, thing: str, verdict: Verdict, began: float) -> bool:
+        """Whether a failure for which the platform is waited for is the Thing's own trouble."""
+        if self.gate.served_since(began):
+            return True
+        # Its only Thing must not hold a slot for ever; an answer that is broken for all must not park them.
+        return verdict.reason == INTERNAL_ERROR and not self.gate.failed_for_others(thing, began)
 
     async def _push_once(self, thing: str, batch: list[Entry]) -> Verdict | PushResult:
         try:
@@ -307,9 +324,9 @@ class Delivery:
         if (
             isinstance(answer, Verdict)
             and answer.outcome is Outcome.WAIT
-            and not self.gate.served_since(began)
+            and not self._is_own(thing, answer, began)
         ):
-            self.gate.failed(answer.detail)
+            self.gate.failed(answer.detail, thing)
         return answer
 
     async def _call(self, thing: str, batch: list[Entry]) -> PushResult:
@@ -391,6 +408,11 @@ class Delivery:
         kind = "replayed_" if replayed else ""
         self._counters[kind + outcome] += readings
         self._counters[kind + "taken"] += readings
+
+
+def _stored(batch: list[Entry], result: PushResult) -> int:
+    """How many values of a call the platform has stored."""
+    return sum(len(entry.rows) for entry in batch) - result.suppressed - len(result.refused)
 
 
 async def _uninterrupted(call: Coroutine[Any, Any, PushResult]) -> PushResult:

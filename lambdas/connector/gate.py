@@ -42,6 +42,8 @@ class Gate:
         self._closed_until = 0.0
         self._last_success = 0.0
         self.last_failure = 0.0
+        #: Thing -> when it failed last, since the platform served anybody.
+        self._failures: dict[str, float] = {}
         self._delays = backoff()
 
     async def passed(self) -> None:
@@ -59,9 +61,9 @@ class Gate:
         """Whether the platform is being left alone for a while."""
         return time.monotonic() < self._closed_until
 
-    def failed(self, reason: str) -> None:
-        """The platform serves nobody: leave it alone for the next delay."""
-        self.last_failure = time.monotonic()
+    def failed(self, reason: str, thing: str = "") -> None:
+        """The platform serves nobody, as a push of this Thing found: leave it alone for the next delay."""
+        self.last_failure = self._failures[thing] = time.monotonic()
         if self.closed:
             return  # another push of the same window has told already
         delay = next(self._delays)
@@ -72,9 +74,14 @@ class Gate:
         """Whether the platform has answered anybody after `moment` of the monotonic clock."""
         return self._last_success > moment
 
+    def failed_for_others(self, thing: str, moment: float) -> bool:
+        """Whether a push of another Thing has failed after `moment` of the monotonic clock."""
+        return any(at > moment for other, at in self._failures.items() if other != thing)
+
     def succeeded(self) -> None:
         """The platform answers: the next trouble starts with the shortest delay."""
         self._last_success = time.monotonic()
+        self._failures.clear()
         if self._closed_until:
             self._closed_until = 0.0
             self._delays = backoff()

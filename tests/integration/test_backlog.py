@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lambdas.connector import handler
 from lambdas.connector.backlog_store import BacklogStore
 from lambdas.shared.backlog_markers import marked_things
 from lambdas.shared.errors import Conflict
 from lambdas.shared.held_items import HeldItems
+from lambdas.shared.parcel import Reading, encode, lane_of
+from lambdas.shared.shape import Property
+from sandbox.thingworx.model import remote_property
 from tests.aws_mock import CONTROL_TABLE
 from tests.integration.connector_world import (
     HELD_TABLE,
+    LANES,
     THINGS,
     World,
     connector_world,
@@ -66,6 +71,52 @@ def test_a_refused_thing_delays_nobody_keeps_its_order_and_catches_up_by_itself(
     until(lambda: world.times(REFUSED) == [1, 2, 3, 4])
     assert parked(world) == []
     until(lambda: world.left() == (0, 0))
+    end(world, running, "t1")
+
+
+def send(world: World, at: int, name: str) -> None:
+    """Put a reading of one property into the slot's queue, as the router does."""
+    shapes = {"s": {name: Property("NUMBER", name)}}
+    world.sqs.send_message(
+        QueueUrl=world.queues["1"],
+        MessageBody=encode([Reading(REFUSED, at, f"0:{at}", "s", {name: 1.0 * at})], shapes).decode(),
+        MessageGroupId=f"lane-{lane_of(REFUSED, LANES)}",
+    )
+
+
+@pytest.mark.parametrize("delivery", ["alwayson", "rest"])
+def test_readings_that_the_platform_refuses_for_ever_hold_up_none_of_their_thing(
+    world: World, monkeypatch: pytest.MonkeyPatch, delivery: str
+) -> None:
+    """One value is answered with 500 over AlwaysOn; over REST its property is gone, and some come twice."""
+
+    def arrived() -> list[int]:
+        return list(dict.fromkeys(world.times(REFUSED)))
+
+    monkeypatch.setenv("DELIVERY", delivery)
+    handler._settings.cache_clear()
+    world.assign(REFUSED)
+    platform = world.server.platform
+    platform.settings.unknown_edge_name = "fail"
+    if delivery == "alwayson":
+        platform.define(platform.things[REFUSED], remote_property("Old"))
+        world.server.faults.add(protocol="alwayson", thing=REFUSED, row="Old", status=500)
+    running = world.start("t1")
+    send(world, 1, "Temp")
+    until(lambda: arrived() == [1])
+    send(world, 2, "Old")
+    until(lambda: parked(world) == [2])
+    for at, name in enumerate(["Old", "Temp", "Old", "Temp", "Temp"], start=3):
+        send(world, at, name)
+    until(lambda: arrived() == [1, 4, 6, 7])
+    until(lambda: not marked(world))
+    send(world, 8, "Temp")
+    until(lambda: arrived() == [1, 4, 6, 7, 8])
+    until(lambda: world.left() == (0, 0))
+    assert parked(world) == []
+    rejected = HeldItems(HELD_TABLE, world.dynamodb, threads=1).page("rejected", REFUSED, 1000).items
+    assert [item.reading.time for item in rejected] == [2, 3, 5]
+    assert rejected[0].reading.reason == "write_failed"
     end(world, running, "t1")
 
 

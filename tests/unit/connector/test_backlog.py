@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lambdas.connector.backlog import Backlog
+from lambdas.connector.backlog import Backlog, Offered
 from lambdas.connector.deliver import Delivery
 from lambdas.connector.outcome import Outcome, Verdict
 from lambdas.connector.stop import Stop, Stopped, StopReason
-from lambdas.shared.errors import ThingNotServed, ThingworxCallFailed
+from lambdas.shared.errors import ThingNotServed, ThingworxCallFailed, ThingworxUnavailable
+from lambdas.thingworx.transport import PushResult, RefusedRow
 from tests.unit.connector.fakes import (
     FakeBacklog,
     FakeHeld,
@@ -245,6 +247,175 @@ def test_a_parked_reading_that_keeps_failing_for_no_known_reason_is_not_in_the_w
     assert "a fault of the code" in held.detail
 
 
+def poisoned(*bad: int, error: Exception, down: int = 1) -> Callable[[str, Sequence[ValueRow]], None]:
+    """Refuses every call so many times, then those with one of these readings for ever."""
+    left = [down]
+
+    def answer(_: str, rows: Sequence[ValueRow]) -> None:
+        left[0] -= 1
+        if left[0] >= 0 or any(row.time in bad for row in rows):
+            raise error
+
+    return answer
+
+
+async def catch_up(world: World, times: Sequence[int], bench: Bench | None = None) -> Counter[str]:
+    """Park these readings of a Thing and have it catch up; what was counted."""
+    bench = bench or world.connector()
+    await bench.delivery.settle([message("lane-0", *(reading("pump", at) for at in times))])
+    async with bench.catching_up():
+        await until(lambda: "pump" not in bench.backlog)
+    counters = bench.counters
+    settled = sum(counters[f"replayed_{name}"] for name in ("delivered", "late", "held_rejected"))
+    assert counters["held_parked"] == counters["replayed_taken"] == settled == len(times)
+    return counters
+
+
+def rejected(world: World) -> list[tuple[int, str, str]]:
+    return sorted((entry.time, entry.state, entry.reason) for entry in world.held.held)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ThingworxCallFailed(500, "no such type"), "write_failed"),
+        (ThingworxCallFailed(404, "Property [Old] not found"), "thing_not_found"),
+        (ZeroDivisionError("a fault of the code"), "crashes"),
+    ],
+)
+@pytest.mark.parametrize("bad", [(1,), (4,), (9,), (1, 2, 3, 4), (1, 3, 5, 7), (2, 6, 7, 8)])
+def test_parked_readings_that_are_refused_alone_are_rejected_and_all_others_delivered_in_order(
+    bad: tuple[int, ...], error: Exception, reason: str
+) -> None:
+    world = World(poisoned(*bad, error=error))
+    counters = asyncio.run(catch_up(world, range(1, 11)))
+    assert world.transport.times("pump") == [at for at in range(1, 11) if at not in bad]
+    assert rejected(world) == [(at, "rejected", reason) for at in bad]
+    assert not counters["replayed_late"]
+    assert all(str(error) in entry.detail for entry in world.held.held)
+    assert not world.store.marks
+
+
+@pytest.mark.parametrize("bad", [range(1, 60), range(1, 900), range(1, 800, 2)])
+def test_many_refused_readings_in_a_row_lose_none_of_those_between_and_behind_them(bad: range) -> None:
+    world = World(poisoned(*bad, error=ThingworxCallFailed(500, "no such type")))
+    counters = asyncio.run(catch_up(world, range(1, 1000)))
+    good = [at for at in range(1, 1000) if at not in bad]
+    assert sorted(world.transport.times("pump")) == good
+    assert rejected(world) == [(at, "rejected", "write_failed") for at in bad]
+    newest = itertools.accumulate(world.transport.times("pump"), max)
+    late = [at for at, before in zip(world.transport.times("pump"), newest, strict=True) if at < before]
+    assert counters["replayed_late"] == len(late)
+    assert len(world.transport.tried) < 9 * len(bad) + 60
+
+
+def test_a_reading_with_none_behind_it_waits_until_one_comes() -> None:
+    async def scenario() -> None:
+        bench = world.connector()
+        await bench.delivery.settle([message("lane-0", reading("pump", 1))])
+        async with bench.catching_up():
+            await until(lambda: len(world.transport.tried) >= 8)
+            assert [entry.state for entry in world.held.held] == ["parked"]
+            await bench.delivery.settle([message("lane-0", reading("pump", 2))])
+            await until(lambda: "pump" not in bench.backlog)
+
+    world = World(poisoned(1, error=ThingworxCallFailed(500, "no such type")))
+    asyncio.run(scenario())
+    assert world.transport.times("pump") == [2]
+    assert rejected(world) == [(1, "rejected", "write_failed")]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ThingworxCallFailed(500, "disabled"), ThingworxCallFailed(404, "no such Thing"), TypeError("new")],
+)
+def test_of_a_thing_that_is_refused_as_a_whole_no_reading_is_rejected_however_long(error: Exception) -> None:
+    async def scenario() -> None:
+        bench = world.connector(seconds=0.001)
+        await bench.delivery.settle([message("lane-0", *(reading("pump", at) for at in range(600)))])
+        async with bench.catching_up():
+            await until(lambda: world.store.calls.count(("ours", "pump")) >= 43)
+            tried = len(world.transport.tried)
+            assert {entry.state for entry in world.held.held} == {"parked"}
+            assert len(world.held.held) == 600
+            answers.append(None)
+            await until(lambda: "pump" not in bench.backlog)
+        assert tried < 43 * 2 + 5 * 12, "it stays cheap"
+        assert not bench.counters["replayed_held_rejected"]
+
+    def answer(*_: Any) -> None:
+        if not answers:
+            raise error
+
+    answers: list[None] = []
+    world = World(answer)
+    asyncio.run(scenario())
+    assert sorted(world.transport.times("pump")) == list(range(600))
+    assert not world.held.held
+
+
+def test_what_the_platform_was_not_asked_about_proves_nothing_about_the_oldest() -> None:
+    """A value without a binding, one that its binding keeps back, a malformed one: nothing of the Thing."""
+
+    def answer(_: str, rows: Sequence[ValueRow]) -> None:
+        if any(row.time == 4 for row in rows):
+            raise ThingworxCallFailed(400, "bad value")
+        if not served and not all(row.time in (2, 3) for row in rows):
+            raise ThingworxCallFailed(500, "disabled")
+
+    def result(rows: Sequence[ValueRow]) -> PushResult:
+        unbound = tuple(RefusedRow(row, "not_bound", "no such name") for row in rows if row.time == 2)
+        return PushResult(sum(row.time == 3 for row in rows), unbound)
+
+    async def scenario() -> None:
+        bench = world.connector(seconds=0.001)
+        await bench.delivery.settle([message("lane-0", *(reading("pump", at) for at in (1, 2, 3, 4, 5)))])
+        async with bench.catching_up():
+            await until(lambda: world.store.calls.count(("ours", "pump")) >= 20)
+            assert [entry.time for entry in world.held.held if entry.state == "parked"] == [1, 5]
+            served.append(None)
+            await until(lambda: "pump" not in bench.backlog)
+
+    served: list[None] = []
+    world = World(answer)
+    world.transport.result = result
+    asyncio.run(scenario())
+    assert rejected(world) == [(2, "rejected", "not_bound"), (4, "rejected", "refused_as_malformed")]
+
+
+def test_a_thing_that_is_served_again_while_it_is_looked_into_loses_nothing() -> None:
+    """Whichever call is the first that is taken."""
+
+    async def scenario(down: int) -> None:
+        world = World(poisoned(error=ThingworxCallFailed(500, "disabled"), down=down))
+        counters = await catch_up(world, range(20), world.connector(seconds=0.001))
+        assert sorted(world.transport.times("pump")) == list(range(20))
+        assert not counters["replayed_held_rejected"]
+
+    for down in range(2, 40):
+        asyncio.run(scenario(down))
+
+
+def test_a_platform_that_goes_away_while_readings_are_looked_into_convicts_none() -> None:
+    def answer(_: str, rows: Sequence[ValueRow]) -> None:
+        if away[0]:
+            raise ThingworxUnavailable("503")
+        if rows[0].time < 3:
+            raise ThingworxCallFailed(500, "no such type")
+        away[0] = True
+
+    async def scenario() -> None:
+        bench = world.connector()
+        await bench.delivery.settle([message("lane-0", *(reading("pump", at) for at in (1, 2, 3, 4)))])
+        async with bench.catching_up():
+            await until(lambda: away[0] and bench.counters["push_failed"] >= 9)
+            assert [entry.time for entry in world.held.held if entry.state == "parked"] == [1, 2, 4]
+
+    away = [False]
+    world = World(answer)
+    asyncio.run(scenario())
+
+
 def test_live_readings_that_come_while_a_thing_catches_up_come_after_its_backlog() -> None:
     """However pushes and parking interleave."""
 
@@ -466,9 +637,9 @@ def test_a_backlog_offers_each_reading_once_and_in_order_even_over_many_pages() 
         def __init__(self) -> None:
             self.times: list[int] = []
 
-        async def offer_parked(self, _: str, batch: list[Entry]) -> tuple[int, Verdict | None]:
+        async def offer_parked(self, _: str, batch: list[Entry]) -> Offered:
             self.times += [entry.reading.time for entry in batch]
-            return len(batch), None
+            return Offered(len(batch), True, None)  # noqa: FBT003 - as its fields say
 
         async def reject_parked(self, parked: HeldReading, reason: str, detail: str) -> None:
             raise AssertionError(parked, reason, detail)

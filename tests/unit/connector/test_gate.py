@@ -98,3 +98,18 @@ def test_nobody_passes_once_work_is_given_up() -> None:
             await Gate(stop).passed()
 
     asyncio.run(scenario())
+
+
+def test_it_knows_whether_another_thing_has_failed_since_anybody_was_served(
+    clock: Callable[[float], None],
+) -> None:
+    gate = Gate(Stop())
+    gate.failed("503", "pump")
+    assert gate.failed_for_others("fan", 99.0)
+    assert not gate.failed_for_others("pump", 99.0)
+    assert not gate.failed_for_others("fan", 100.0), "not since then"
+    clock(1)
+    gate.failed("503", "fan")
+    assert gate.failed_for_others("pump", 100.0)
+    gate.succeeded()
+    assert not gate.failed_for_others("pump", 0.0)
