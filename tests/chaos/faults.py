@@ -37,6 +37,7 @@ class Faults:
         self._random = random.Random(seed)
         self._later: list[threading.Timer] = []
         self._away: set[str] = set()
+        self._replaced: set[str] = set()
         self.deaf: list[tuple[float, float]] = []
 
     def strike(self, kind: str, values: dict[str, Any]) -> None:
@@ -236,13 +237,25 @@ class Faults:
         self.discover()
         self._after(0.8, self.discover)
 
-    def leave(self, thing: str, seconds: float) -> None:
-        """Let a Thing be the connector's no more, have it forgotten, and let it return after a while."""
+    def leave(self, thing: str, seconds: float, *, deleted: bool, replaced: bool) -> None:
+        """Let a Thing be the connector's no more, have it forgotten, and let it return after a while.
+
+        One that is deleted refuses its values meanwhile, so that they are parked; where another Thing takes
+        its place, it returns to another slot.
+        """
         self._world.platform.call("untag", thing)
         self._away.add(thing)
+        if deleted:
+            self._rule(seconds, service=_PUSH, thing=thing, status=404)
         self.discover()
-        self._after(0.6, self.discover)
+        self._after(0.6, lambda: self._forget(thing, replaced=replaced))
         self._after(seconds, lambda: self._return(thing))
+
+    def _forget(self, thing: str, *, replaced: bool) -> None:
+        if replaced and thing not in self._replaced:
+            self._replaced.add(thing)
+            self._world.add_thing(f"successor-of-{thing}", "ALWAYS")
+        self.discover()
 
     def _return(self, thing: str) -> None:
         self._world.platform.call("tag", thing)
