@@ -46,6 +46,16 @@ run "a_secret_by_name" {
   expect_failures = [var.thingworx_app_key_secret_arn]
 }
 
+run "an_arn_without_its_suffix" {
+  command = plan
+
+  variables {
+    thingworx_app_key_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-key"
+  }
+
+  expect_failures = [var.thingworx_app_key_secret_arn]
+}
+
 run "a_password_in_the_redis_url" {
   command = plan
 
@@ -190,7 +200,7 @@ run "a_heartbeat_within_two_beats" {
   command = plan
 
   variables {
-    connector_timings = { beat_seconds = 20, heartbeat_seconds = 40, lease_seconds = 60 }
+    connector_timings = { beat_seconds = 20, heartbeat_seconds = 40 }
   }
 
   expect_failures = [var.connector_timings]
@@ -201,6 +211,26 @@ run "a_lease_too_short_to_be_renewed" {
 
   variables {
     connector_timings = { lease_seconds = 2 }
+  }
+
+  expect_failures = [var.connector_timings]
+}
+
+run "a_lease_that_outlives_its_owners_heartbeat" {
+  command = plan
+
+  variables {
+    connector_timings = { lease_seconds = 46 }
+  }
+
+  expect_failures = [var.connector_timings]
+}
+
+run "a_heartbeat_longer_than_a_life" {
+  command = plan
+
+  variables {
+    connector_timings = { lifetime_seconds = 300, heartbeat_seconds = 301 }
   }
 
   expect_failures = [var.connector_timings]
@@ -262,6 +292,16 @@ run "a_retention_below_a_day" {
 
   variables {
     kinesis_retention_hours = 12
+  }
+
+  expect_failures = [var.kinesis_retention_hours]
+}
+
+run "a_retention_with_half_an_hour" {
+  command = plan
+
+  variables {
+    kinesis_retention_hours = 24.5
   }
 
   expect_failures = [var.kinesis_retention_hours]
