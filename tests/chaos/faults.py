@@ -235,7 +235,11 @@ class Faults:
             if slot == smallest:
                 self._world.platform.call("untag", thing)
         self.discover()
-        self._after(0.8, self.discover)
+        self._after(0.8, self._forget_all)
+
+    def _forget_all(self) -> None:
+        self._world.let_a_day_pass()
+        self.discover()
 
     def leave(self, thing: str, seconds: float, *, deleted: bool, replaced: bool) -> None:
         """Let a Thing be the connector's no more, have it forgotten, and let it return after a while.
@@ -248,10 +252,15 @@ class Faults:
         if deleted:
             self._rule(seconds, service=_PUSH, thing=thing, status=404)
         self.discover()
-        self._after(0.6, lambda: self._forget(thing, replaced=replaced))
+        self._after(0.4, lambda: self._forget(thing, replaced=replaced))
         self._after(seconds, lambda: self._return(thing))
 
     def _forget(self, thing: str, *, replaced: bool) -> None:
+        if thing not in self._away:
+            return  # it is back already
+        if not self._world.let_a_day_pass(thing):
+            self._after(0.1, lambda: self._forget(thing, replaced=replaced))
+            return
         if replaced and thing not in self._replaced:
             self._replaced.add(thing)
             self._world.add_thing(f"successor-of-{thing}", "ALWAYS")

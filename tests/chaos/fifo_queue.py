@@ -140,6 +140,10 @@ class FifoQueue:
         flying = sum(message.visible_at > now for message in messages)
         return len(messages) - flying, flying
 
+    def bodies(self) -> list[str]:
+        """What it holds, in order."""
+        return [message.body for message in list(self._messages.values())]
+
     def _held(self, message: Message, receipt: str) -> bool:
         return (
             message.id in self._messages and message.receipt == receipt and message.visible_at > self._clock()

@@ -31,7 +31,6 @@ _WAITS: tuple[tuple[str, str, float], ...] = (
     ("lambdas.connector.gate", "_MOST_SECONDS", 0.4),
     ("lambdas.connector.assigned", "_LOOK_SECONDS", 0.4),
     ("lambdas.shared.connectors", "MIN_AGE", 1000),
-    ("lambdas.assigner.plan", "TOMBSTONE", 300),
 )
 #: Parcels of a few readings, so that a batch has several of one lane.
 _PARCEL_BYTES = 700

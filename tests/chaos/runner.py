@@ -136,6 +136,7 @@ def _rest(world: World) -> str:
     left = ""
     while time.monotonic() < deadline:
         if time.monotonic() >= next_run:
+            world.let_a_day_pass()
             world.discover()
             next_run = time.monotonic() + _DISCOVER_EVERY * world.pace
         left = world.unsettled()

@@ -159,7 +159,7 @@ def _thing_span(rng: random.Random, setting: Setting) -> dict[str, Any]:
 def _leave(rng: random.Random, setting: Setting) -> dict[str, Any]:
     return {
         "thing": rng.choice(list(setting.things)),
-        "seconds": round(rng.uniform(0.9, 1.6), 2),
+        "seconds": round(rng.uniform(0.9, 2.0), 2),
         "deleted": rng.random() < 0.7,
         "replaced": rng.random() < 0.7,
     }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import redis
 
+from lambdas.shared.control_table import REMOVED
 from tests.chaos.aws_edge import APP_KEY_SECRET, REGION, AwsEdge, held_put
 from tests.chaos.aws_faults import AwsFaults
 from tests.chaos.functions import Changes, Function
@@ -55,6 +56,8 @@ _ALWAYSON = {
     "close": 0.3,
 }
 _RUN_SECONDS = 15.0
+#: What a router may take from its look at the registry to the queue.
+_UNDER_WAY_SECONDS = 0.3
 _runs = itertools.count(1)
 
 
@@ -166,6 +169,39 @@ class World:
         given = self.machines.executions[CONNECTOR, name].given
         self.machines.start(CONNECTOR, f"{name}-other-{next(self._others)}", given)
 
+    def let_a_day_pass(self, *things: str) -> bool:
+        """Let Things that were removed have been away for a day, so that the next run forgets them.
+
+        Not those whose readings are under way: in a day a router learns that they went, and what a queue
+        holds of them is delivered or parked.
+
+        Returns:
+            Whether it was all of them.
+        """
+        records = {item["name"]["S"]: item for item in self._records() if item["state"]["S"] == REMOVED}
+        since = (time.time() - self._setting.cache_seconds - _UNDER_WAY_SECONDS * self.pace) * 1000
+        queued = {
+            reading[0]
+            for queue in list(self.edge.sqs.queues.values())
+            for body in queue.bodies()
+            for reading in json.loads(body)["readings"]
+        }
+        gone = [thing for thing in things or records if thing in records and thing not in queued]
+        gone = [thing for thing in gone if int(records[thing]["changed"]["N"]) < since]
+        for thing in gone:
+            self.edge.request(
+                "dynamodb",
+                "UpdateItem",
+                {
+                    "TableName": f"{self.name}-control",
+                    "Key": {name: records[thing][name] for name in ("pk", "sk")},
+                    "UpdateExpression": "SET #changed = :long_ago",
+                    "ExpressionAttributeNames": {"#changed": "changed"},
+                    "ExpressionAttributeValues": {":long_ago": {"N": "1"}},
+                },
+            )
+        return gone == list(things or records)
+
     def lose_registry(self) -> None:
         """Empty Redis."""
         self._redis.flushall()
@@ -215,10 +251,11 @@ class World:
 
     def things(self) -> dict[str, str]:
         """Slot of each Thing."""
+        return {item["name"]["S"]: item["slot"]["S"] for item in self._records()}
+
+    def _records(self) -> list[dict[str, Any]]:
         found = self._scan(f"{self.name}-control")
-        return {
-            item["name"]["S"]: item["slot"]["S"] for item in found if item["pk"]["S"].startswith("thing#")
-        }
+        return [item for item in found if item["pk"]["S"].startswith("thing#")]
 
     def held(self) -> list[HeldPut]:
         """What is in the held table, but for its allowances."""
