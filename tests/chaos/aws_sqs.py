@@ -100,14 +100,13 @@ class Sqs:
     def _GetQueueAttributes(self, request: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - SQS's name
         queue = self._queue(request)
         waiting, flying = queue.depth()
-        return {
-            "Attributes": queue.attributes
-            | {
-                "ApproximateNumberOfMessages": str(waiting),
-                "ApproximateNumberOfMessagesNotVisible": str(flying),
-                "ApproximateNumberOfMessagesDelayed": "0",
-            }
+        known = queue.attributes | {
+            "ApproximateNumberOfMessages": str(waiting),
+            "ApproximateNumberOfMessagesNotVisible": str(flying),
+            "ApproximateNumberOfMessagesDelayed": "0",
         }
+        asked = request.get("AttributeNames", [])
+        return {"Attributes": {name: known[name] for name in known if name in asked or "All" in asked}}
 
     def _SetQueueAttributes(self, request: dict[str, Any]) -> None:  # noqa: N802 - SQS's name
         self._queue(request).attributes.update(request["Attributes"])

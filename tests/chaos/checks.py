@@ -39,6 +39,7 @@ def check(history: History) -> list[Violation]:
         ("a Thing never goes back to an earlier session", _sessions_mixed(history)),
         ("only the owner of a slot delivers", _strangers(history)),
         ("counters add up", _miscounted(history)),
+        ("no function crashes", iter(history.crashes)),
     ):
         shown = [text for _, text in zip(range(_SHOWN), evidence, strict=False)]
         if shown:

@@ -36,6 +36,7 @@ class Faults:
         self._world = world
         self._random = random.Random(seed)
         self._later: list[threading.Timer] = []
+        self._healed = False
         self._away: set[str] = set()
         self._replaced: set[str] = set()
         self.deaf: list[tuple[float, float]] = []
@@ -46,8 +47,10 @@ class Faults:
 
     def heal(self) -> None:
         """End everything that lasts."""
+        self._healed = True
         for timer in self._later:
             timer.cancel()
+            timer.join()
         world = self._world
         for thing in self._away:
             world.platform.call("tag", thing)
@@ -58,6 +61,8 @@ class Faults:
         world.machines.double = world.machines.drop = 0.0
 
     def _after(self, seconds: float, what: Callable[[], object]) -> None:
+        if self._healed:
+            return
         timer = threading.Timer(seconds * self._world.pace, what)
         timer.daemon = True
         self._later.append(timer)

@@ -100,6 +100,7 @@ class History:
         slots: the slots that each Thing ever had.
         values: current values and times at the end, by Thing and property.
         settled: readings that the router's completed invocations settled.
+        crashes: invocations that ended with an error of the code itself: environment, error and text.
         stuck: why the run didn't come to rest; empty when it did.
         deaf: spans in which the platform read nothing: what arrives after one may have been sent before it.
         pace: by what all times were stretched.
@@ -115,6 +116,7 @@ class History:
     slots: dict[str, set[str]] = field(default_factory=dict)
     values: dict[str, dict[str, tuple[Any, int]]] = field(default_factory=dict)
     settled: int = 0
+    crashes: list[str] = field(default_factory=list)
     stuck: str = ""
     deaf: list[tuple[float, float]] = field(default_factory=list)
     pace: float = 1.0

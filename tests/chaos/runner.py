@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import json
 import os
@@ -156,6 +157,11 @@ def _note(world: World, faults: Faults, history: History) -> None:
     history.holds = list(world.edge.holds)
     history.sent = list(world.edge.sent)
     history.slots = world.edge.assigned
+    history.crashes = [
+        f"{name}: {result.error}: {result.detail}"
+        for name, _, result in world.functions.results
+        if _is_a_mistake(result.error)
+    ]
     history.settled = sum(call.settled or 0 for call in world.stream.invocations)
     history.deaf = faults.deaf + world.platform.call("deaf")
     history.pace = world.pace
@@ -163,6 +169,12 @@ def _note(world: World, faults: Faults, history: History) -> None:
         environment.name: Client(environment.killed, list(_counters(environment.log)))
         for environment in world.functions.environments
     }
+
+
+def _is_a_mistake(error: str) -> bool:
+    """Whether an error is one of Python's own, and not about a connection."""
+    kind = getattr(builtins, error, None) if error else None
+    return isinstance(kind, type) and not issubclass(kind, OSError)
 
 
 def _counters(log: Path) -> Iterator[tuple[str, dict[str, int]]]:

@@ -191,6 +191,12 @@ def test_the_router_counts_what_it_settles() -> None:
     assert _broken(history) == set()
 
 
+def test_a_function_that_crashes_is_found() -> None:
+    history = _kept(1)
+    history.crashes = ["watch-1: ValueError: invalid literal"]
+    assert _broken(history) == {"no function crashes"}
+
+
 def test_a_run_that_never_comes_to_rest_is_broken() -> None:
     history = _kept(1)
     history.stuck = "3 messages"
