@@ -97,7 +97,8 @@ class Publishing:
                     TableName=self._table,
                     Key=to_item(_KEY),
                     UpdateExpression="SET #owner = :owner, #until = :until",
-                    ConditionExpression="attribute_not_exists(#until) OR #until < :now",
+                    # Ours already: a call whose answer got lost is repeated by the client.
+                    ConditionExpression="attribute_not_exists(#until) OR #until < :now OR #owner = :owner",
                     ExpressionAttributeNames={"#owner": "owner", "#until": "until"},
                     ExpressionAttributeValues=to_item(
                         {":owner": owner, ":now": self._now(), ":until": self._now() + LEASE}

@@ -92,6 +92,12 @@ def test_a_publisher_that_takes_too_long_is_a_conflict_to_retry(publishing: Publ
         pass
 
 
+def test_a_publisher_whose_answer_got_lost_does_not_wait_for_itself(publishing: Publishing) -> None:
+    assert publishing._taken("a")
+    with publishing.hold("a", 0):
+        assert not publishing._taken("b")
+
+
 def test_a_dead_publisher_is_replaced_after_its_lease(publishing: Publishing, clock: Clock) -> None:
     publishing._taken("dead")
     clock.now += LEASE
