@@ -17,12 +17,17 @@ if TYPE_CHECKING:
 
     from lambdas.shared.control_table import ControlTable, Slot
 
-__all__ = ["MIN_AGE", "SERVED", "start_connector"]
+__all__ = ["MIN_AGE", "SERVED", "lately_started", "start_connector"]
 
 #: Milliseconds after a start in which a slot gets no other epoch: its connector may be about to serve.
 MIN_AGE = 120_000
 #: States of a slot that has a connector: one that is draining delivers what its queue still holds.
 SERVED = frozenset({"active", "draining"})
+
+
+def lately_started(slot: Slot, now: int) -> bool:
+    """Whether a start would repeat the slot's last one, with the same epoch and name."""
+    return slot.epoch > 0 and slot.last_start >= now - MIN_AGE
 
 
 def start_connector(control: ControlTable, client: SFNClient, machine: str, slot: Slot, now: int) -> bool:
@@ -43,7 +48,7 @@ def start_connector(control: ControlTable, client: SFNClient, machine: str, slot
     """
     if slot.state not in SERVED or slot.until >= now:
         return False
-    if slot.epoch and slot.last_start >= now - MIN_AGE:
+    if lately_started(slot, now):
         return _start(client, machine, slot.id, slot.epoch)
     try:
         epoch = control.next_epoch(slot.id, slot.epoch, now, min_age=MIN_AGE)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from lambdas.shared.connectors import MIN_AGE, SERVED
+from lambdas.shared.connectors import SERVED, lately_started
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from lambdas.watch.table import WatchedSlot
 
-__all__ = ["Executions", "Life", "lately_started", "may_be_dead", "named", "noted", "served"]
+__all__ = ["Executions", "Life", "may_be_dead", "named", "noted", "served"]
 
 #: Milliseconds between two starts of the same slot, at most.
 _MOST_PAUSE = 3_600_000
@@ -74,9 +74,4 @@ def may_be_dead(slot: WatchedSlot, now: int, grace: int) -> bool:
         return False
     pause = min(grace * 2 ** min(slot.restarts, _MOST_DOUBLINGS), _MOST_PAUSE)
     due = now - slot.slot.last_start >= pause
-    return now - slot.unserved_since >= grace and (due or lately_started(slot, now))
-
-
-def lately_started(slot: WatchedSlot, now: int) -> bool:
-    """Whether starting the slot's connector would repeat its last start: see `start_connector`."""
-    return now - slot.slot.last_start <= MIN_AGE
+    return now - slot.unserved_since >= grace and (due or lately_started(slot.slot, now))

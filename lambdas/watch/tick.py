@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lambdas.shared.connectors import start_connector
+from lambdas.shared.connectors import lately_started, start_connector
 from lambdas.shared.errors import Conflict, ConnectorError
 from lambdas.shared.observability import gauge, logger
-from lambdas.watch.dead import Executions, lately_started, may_be_dead, named, noted, served
+from lambdas.watch.dead import Executions, may_be_dead, named, noted, served
 from lambdas.watch.queues import Depth, delete_queue, depth, oldest_seconds
 from lambdas.watch.retire import Looked, Step, Times, next_step
 
@@ -226,7 +226,7 @@ class Watch:
     def _start(self, slot: WatchedSlot) -> None:
         parts = self._parts
         logger.error("connector is dead; starting another", slot=slot.slot.id, restarts=slot.restarts)
-        if not lately_started(slot, self._now):
+        if not lately_started(slot.slot, self._now):
             parts.table.change(slot.slot.id, slot.slot.state, restarts=slot.restarts + 1)
         start_connector(parts.control, parts.sfn, parts.machine, slot.slot, self._now)
 
