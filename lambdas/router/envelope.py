@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import binascii
 from binascii import a2b_base64
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -144,7 +143,7 @@ def read_record(record: Mapping[str, Any]) -> Telemetry | Presence | OtherEvent 
         return rejected_record(record, "bad_envelope", "neither d nor eventType is in the record")
     except orjson.JSONDecodeError as error:
         return rejected_record(record, "bad_envelope", f"the record is not JSON: {error}")
-    except (_BadEnvelope, binascii.Error) as error:
+    except (_BadEnvelope, ValueError) as error:  # of base64: a text that is none, or not even ASCII
         return rejected_record(record, "bad_envelope", f"the record is no envelope: {error}")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lambdas.router.envelope import OtherEvent, Presence, RejectedRecord, Telemetry, read_record
@@ -154,6 +154,7 @@ json_values = st.recursive(
 )
 
 
+@example({"t": 0, "d": "\x80"})
 @given(st.dictionaries(st.sampled_from(["d", "n", "c", "t", "s", "eventType"]), json_values))
 def test_no_fields_make_it_raise(fields: dict[str, Any]) -> None:
     result = read_record(record(json.dumps(fields).encode()))
